@@ -1,0 +1,61 @@
+"""chammi-fast: embed and score microscopy images of any channels.
+
+Names are imported on first use, so that ``import chammi_fast`` stays as light as NumPy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chammi_fast.embedding import embed
+    from chammi_fast.evaluation import evaluate
+    from chammi_fast.images import (
+        Batch,
+        ImageInfo,
+        Preprocess,
+        load_batch,
+        probe,
+        read_image,
+        read_planes,
+        refold,
+        stream_batches,
+    )
+    from chammi_fast.model import load_model
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "ImageInfo",
+    "Preprocess",
+    "__version__",
+    "embed",
+    "evaluate",
+    "load_batch",
+    "load_model",
+    "probe",
+    "read_image",
+    "read_planes",
+    "refold",
+    "stream_batches",
+]
+
+_HOME = {
+    "embed": "embedding",
+    "evaluate": "evaluation",
+    "load_model": "model",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the attribute's own type is in the TYPE_CHECKING block
+    if name not in __all__:
+        raise AttributeError(f"module 'chammi_fast' has no attribute '{name}'")
+    value = getattr(import_module(f"chammi_fast.{_HOME.get(name, 'images')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
