@@ -1,0 +1,306 @@
+"""What to embed: tables of image files, one row per image, with a unique key.
+
+Readers for CHAMMI folders (``<data set>/enriched_meta.csv`` or ``combined_metadata.csv``) and for any CSV or Parquet
+table with a ``file_path`` column.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chammi_fast.chammi import DATA_SETS
+from chammi_fast.errors import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+PATH_COLUMN = "file_path"
+WIDTH_COLUMN = "channel_width"
+DATA_SET_COLUMN = "chunk"
+ENRICHED = "enriched_meta.csv"
+COMBINED = "combined_metadata.csv"
+
+# A column becomes numeric only where no text is lost: "007", "1E05" and "12.50x" are names of things, not numbers.
+_INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"
+_FLOAT = r"^[+-]?[0-9]+\.[0-9]*([eE][+-]?[0-9]+)?$"
+_NUMBER = rf"{_INTEGER}|{_FLOAT}|^(nan|NaN|-?inf)$"
+_BOOLEAN = r"^(True|False|true|false|TRUE|FALSE)$"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Images to embed, in table order.
+
+    Attributes
+    ----------
+    name : of the data set, or of the table's file
+    origin : the table's file
+    root : the folder that relative paths start from
+    table : all columns of the table
+    keys : one per row, unique: the `file_path` as the table gives it
+    paths : one per row, the file to open
+    channel_widths : one per row, in pixels; None where the images are not tapes
+    """
+
+    name: str
+    origin: Path
+    root: Path
+    table: pa.Table
+    keys: list[str]
+    paths: list[str]
+    channel_widths: list[int] | None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def read_table(path: str | Path) -> pa.Table:
+    """Read a CSV or Parquet table, keeping every column and every text as it is written.
+
+    A CSV column becomes boolean, integer or float only if each of its values is one and none loses a character that
+    matters (leading zeros, plate names such as 1E05); an empty cell is null.
+
+    Raises
+    ------
+    ManifestError
+        If the file is missing, unreadable, or not a table.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = Path(path)
+    try:
+        if path.suffix.lower() in {".parquet", ".pq"}:
+            return parquet.read_table(path)
+        return _read_csv(path)
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such file.") from None
+    except (OSError, pa.ArrowException) as error:
+        raise ManifestError(f"{path}: not a readable table: {str(error).splitlines()[0]}.") from None
+
+
+def _read_csv(path: Path) -> pa.Table:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    with csv.open_csv(path) as reader:
+        names = reader.schema.names
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ManifestError(f"{path}: column '{repeated[0]}' appears more than once.")
+    options = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+    table = csv.read_csv(
+        path, convert_options=options, parse_options=csv.ParseOptions(newlines_in_values=True)
+    )
+    return pa.table({name: _typed(table[name]) for name in names})
+
+
+def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column.null_count == len(column):
+        return column
+    for pattern, kind in ((_BOOLEAN, pa.bool_()), (_INTEGER, pa.int64()), (_NUMBER, pa.float64())):
+        if pc.all(pc.match_substring_regex(column, pattern)).as_py():
+            return pc.cast(column, kind)
+    return column
+
+
+def select_rows(table: pa.Table, expression: str) -> pa.Table:
+    """Keep the rows for which an expression such as ``chunk == "SBS" and channels >= 2`` holds.
+
+    Column names, literals, comparisons, ``in [..]``, ``and``, ``or``, ``not`` and parentheses are understood. A
+    comparison with an empty cell does not hold.
+
+    Raises
+    ------
+    ManifestError
+        If the expression cannot be understood or names a column that the table lacks.
+    """
+    import pyarrow as pa
+
+    try:
+        tree = ast.parse(expression, mode="eval").body
+    except (SyntaxError, ValueError):
+        raise ManifestError(f"where: '{expression}' is not an expression such as 'chunk == \"SBS\"'.") from None
+    try:
+        return table.filter(_expression(tree, table.column_names))
+    except pa.ArrowException as error:
+        raise ManifestError(f"where: '{expression}': {str(error).splitlines()[0]}.") from None
+
+
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda left, right: left.isin(right),
+    ast.NotIn: lambda left, right: ~left.isin(right),
+}
+
+
+def _expression(node: ast.expr, columns: list[str]) -> pc.Expression:
+    import pyarrow.compute as pc
+
+    match node:
+        case ast.Name(id=name):
+            if name not in columns:
+                raise ManifestError(f"where: there is no column '{name}'; there are {', '.join(columns)}.")
+            return pc.field(name)
+        case ast.Constant(value=str() | int() | float() | bool() as value):
+            return pc.scalar(value)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return ~_expression(operand, columns)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return pc.scalar(-value)
+        case ast.BoolOp(op=op, values=values):
+            parts = [_expression(value, columns) for value in values]
+            joined = parts[0]
+            for part in parts[1:]:
+                joined = joined & part if isinstance(op, ast.And) else joined | part
+            return joined
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
+            operand = (
+                _literals(right) if isinstance(op, (ast.In, ast.NotIn)) else _expression(right, columns)
+            )
+            return _COMPARISONS[type(op)](_expression(left, columns), operand)
+    raise ManifestError(f"where: '{ast.unparse(node)}' is not understood.")
+
+
+def _literals(node: ast.expr) -> list[Any]:
+    try:
+        values = ast.literal_eval(node)
+    except ValueError:
+        values = None
+    if not isinstance(values, (list, tuple, set)):
+        raise ManifestError(f"where: '{ast.unparse(node)}' is not a list of values.")
+    return list(values)
+
+
+def chammi_data_sets(data: Path) -> list[str]:
+    """Names of the benchmark's data sets whose rows can be found under `data`, in published order.
+
+    Raises
+    ------
+    ManifestError
+        If `data` is not a folder, or holds none of them.
+    """
+    if not data.is_dir():
+        raise ManifestError(f"{data}: no such folder.")
+    found = [name for name in DATA_SETS if (data / name / ENRICHED).is_file()]
+    if (data / COMBINED).is_file():
+        merged = set(_column(read_table(data / COMBINED), DATA_SET_COLUMN, data / COMBINED).to_pylist())
+        found = [name for name in DATA_SETS if name in found or name in merged]
+    if not found:
+        raise ManifestError(f"{data}: holds no <data set>/{ENRICHED} and no {COMBINED}.")
+    return found
+
+
+def chammi_table_path(data: Path, data_set: str) -> Path:
+    """Return the file that holds a data set's rows: its own table, or else the merged one."""
+    own = data / data_set / ENRICHED
+    if not own.is_file() and (data / COMBINED).is_file():
+        return data / COMBINED
+    return own
+
+
+def chammi_table(data: Path, data_set: str) -> pa.Table:
+    """Read the rows of one data set, all columns, in file order, from either published layout.
+
+    Raises
+    ------
+    ManifestError
+        If neither layout has the data set.
+    """
+    import pyarrow.compute as pc
+
+    path = chammi_table_path(data, data_set)
+    table = read_table(path)
+    if path.name == COMBINED:
+        table = table.filter(pc.equal(_column(table, DATA_SET_COLUMN, path), data_set))
+        if table.num_rows == 0:
+            raise ManifestError(f"{path}: no row of column '{DATA_SET_COLUMN}' is '{data_set}'.")
+    return table
+
+
+def chammi_manifest(data: str | Path, data_set: str) -> Manifest:
+    """Return the images of one CHAMMI data set; paths are relative to the CHAMMI root, as published."""
+    data = Path(data)
+    path = chammi_table_path(data, data_set)
+    return _manifest(chammi_table(data, data_set), name=data_set, origin=path, root=data)
+
+
+def table_manifest(path: str | Path, *, root: str | Path | None = None, where: str | None = None) -> Manifest:
+    """Return the images of any table with a `file_path` column.
+
+    Parameters
+    ----------
+    root : folder that relative paths start from; by default the first of the table's folder, its parent and the working
+        directory in which the first files exist
+    where : keep only these rows (`select_rows`)
+    """
+    path = Path(path)
+    table = read_table(path)
+    if where is not None:
+        table = select_rows(table, where)
+    if table.num_rows == 0:
+        raise ManifestError(f"{path}: no rows{'' if where is None else f' where {where}'}.")
+    keys = _column(table, PATH_COLUMN, path)
+    found = Path(root) if root is not None else _find_root(path, [str(key) for key in keys[:10].to_pylist()])
+    return _manifest(table, name=path.stem, origin=path, root=found)
+
+
+def _find_root(path: Path, keys: list[str]) -> Path:
+    folder = path.resolve().parent
+    candidates = [folder, folder.parent, Path.cwd()]
+    return next((root for root in candidates if any((root / key).is_file() for key in keys)), folder)
+
+
+def _manifest(table: pa.Table, *, name: str, origin: Path, root: Path) -> Manifest:
+    import pyarrow as pa
+
+    column = _column(table, PATH_COLUMN, origin)
+    if column.null_count:
+        raise ManifestError(f"{origin}: column '{PATH_COLUMN}' is empty in {column.null_count} rows.")
+    keys = [str(key) for key in column.to_pylist()]
+    if len(set(keys)) != len(keys):
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ManifestError(
+            f"{origin}: '{repeated}' is listed more than once in column '{PATH_COLUMN}' "
+            f"({len(keys) - len(set(keys))} repetitions in all)."
+        )
+    widths: list[int] | None = None
+    if WIDTH_COLUMN in table.column_names:
+        column = table[WIDTH_COLUMN]
+        if not pa.types.is_integer(column.type) or column.null_count:
+            raise ManifestError(f"{origin}: column '{WIDTH_COLUMN}' must hold a whole number in every row.")
+        widths = column.to_pylist()
+    return Manifest(
+        name=name,
+        origin=origin,
+        root=root,
+        table=table,
+        keys=keys,
+        paths=[str(root / key) for key in keys],
+        channel_widths=widths,
+    )
+
+
+def _column(table: pa.Table, name: str, origin: Path) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise ManifestError(
+            f"{origin}: lacks the column '{name}'; its columns are {', '.join(table.column_names)}."
+        )
+    return table[name]
