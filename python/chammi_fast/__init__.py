@@ -49,7 +49,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - the attribute's own type is in the TYPE_CHECKING block
+def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'chammi_fast' has no attribute '{name}'")
     value = getattr(import_module(f"chammi_fast.{_HOME.get(name, 'images')}"), name)

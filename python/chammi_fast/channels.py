@@ -40,9 +40,7 @@ class Channel:
     std: float
 
 
-def resolve_channels(
-    text: str | Sequence[str], spec: Spec, *, unknown: UnknownPolicy = "error"
-) -> tuple[Channel, ...]:
+def resolve_channels(text: str | Sequence[str], spec: Spec, *, unknown: UnknownPolicy = "error") -> tuple[Channel, ...]:
     """Turn a list in the channel grammar into the model's tokens.
 
     Parameters
@@ -101,6 +99,4 @@ def _unknown_message(name: str, spec: Spec) -> str:
     near = difflib.get_close_matches(name.lower(), [known.lower() for known in vocabulary] + list(bare), n=3)
     hint = f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
     configurations = f"; configurations: {', '.join(spec.configurations)}" if spec.configurations else ""
-    return (
-        f"channels: the model has no channel '{name}'{hint}; it knows {', '.join(vocabulary)}{configurations}."
-    )
+    return f"channels: the model has no channel '{name}'{hint}; it knows {', '.join(vocabulary)}{configurations}."

@@ -7,10 +7,15 @@ table with a ``file_path`` column.
 from __future__ import annotations
 
 import ast
+import contextlib
 import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv, parquet
 
 from chammi_fast.chammi import DATA_SETS
 from chammi_fast.errors import ManifestError
@@ -18,8 +23,6 @@ from chammi_fast.errors import ManifestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
 PATH_COLUMN = "file_path"
 WIDTH_COLUMN = "channel_width"
@@ -72,9 +75,6 @@ def read_table(path: str | Path) -> pa.Table:
     ManifestError
         If the file is missing, unreadable, or not a table.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
-
     path = Path(path)
     try:
         if path.suffix.lower() in {".parquet", ".pq"}:
@@ -87,8 +87,6 @@ def read_table(path: str | Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    import pyarrow as pa
-    from pyarrow import csv
 
     with csv.open_csv(path) as reader:
         names = reader.schema.names
@@ -98,15 +96,11 @@ def _read_csv(path: Path) -> pa.Table:
     options = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
     )
-    table = csv.read_csv(
-        path, convert_options=options, parse_options=csv.ParseOptions(newlines_in_values=True)
-    )
+    table = csv.read_csv(path, convert_options=options, parse_options=csv.ParseOptions(newlines_in_values=True))
     return pa.table({name: _typed(table[name]) for name in names})
 
 
 def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
     if column.null_count == len(column):
         return column
@@ -127,8 +121,6 @@ def select_rows(table: pa.Table, expression: str) -> pa.Table:
     ManifestError
         If the expression cannot be understood or names a column that the table lacks.
     """
-    import pyarrow as pa
-
     try:
         tree = ast.parse(expression, mode="eval").body
     except (SyntaxError, ValueError):
@@ -152,7 +144,6 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 
 def _expression(node: ast.expr, columns: list[str]) -> pc.Expression:
-    import pyarrow.compute as pc
 
     match node:
         case ast.Name(id=name):
@@ -172,18 +163,17 @@ def _expression(node: ast.expr, columns: list[str]) -> pc.Expression:
                 joined = joined & part if isinstance(op, ast.And) else joined | part
             return joined
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
-            operand = (
-                _literals(right) if isinstance(op, (ast.In, ast.NotIn)) else _expression(right, columns)
+            listed = isinstance(op, (ast.In, ast.NotIn))
+            return _COMPARISONS[type(op)](
+                _expression(left, columns), _literals(right) if listed else _expression(right, columns)
             )
-            return _COMPARISONS[type(op)](_expression(left, columns), operand)
     raise ManifestError(f"where: '{ast.unparse(node)}' is not understood.")
 
 
 def _literals(node: ast.expr) -> list[Any]:
-    try:
+    values: Any = None
+    with contextlib.suppress(ValueError):
         values = ast.literal_eval(node)
-    except ValueError:
-        values = None
     if not isinstance(values, (list, tuple, set)):
         raise ManifestError(f"where: '{ast.unparse(node)}' is not a list of values.")
     return list(values)
@@ -224,8 +214,6 @@ def chammi_table(data: Path, data_set: str) -> pa.Table:
     ManifestError
         If neither layout has the data set.
     """
-    import pyarrow.compute as pc
-
     path = chammi_table_path(data, data_set)
     table = read_table(path)
     if path.name == COMBINED:
@@ -269,7 +257,6 @@ def _find_root(path: Path, keys: list[str]) -> Path:
 
 
 def _manifest(table: pa.Table, *, name: str, origin: Path, root: Path) -> Manifest:
-    import pyarrow as pa
 
     column = _column(table, PATH_COLUMN, origin)
     if column.null_count:
@@ -300,7 +287,5 @@ def _manifest(table: pa.Table, *, name: str, origin: Path, root: Path) -> Manife
 
 def _column(table: pa.Table, name: str, origin: Path) -> pa.ChunkedArray:
     if name not in table.column_names:
-        raise ManifestError(
-            f"{origin}: lacks the column '{name}'; its columns are {', '.join(table.column_names)}."
-        )
+        raise ManifestError(f"{origin}: lacks the column '{name}'; its columns are {', '.join(table.column_names)}.")
     return table[name]
