@@ -1,0 +1,210 @@
+"""Embedding tables: what an embedding run leaves, and how to read it back.
+
+A folder holds ``part-*.parquet`` (one row per embedded image: `key`, every manifest column, `embedding`),
+``errors.parquet`` (one row per failed image) and ``run.json`` (provenance). docs/formats.md describes the columns.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from chammi_fast.errors import ManifestError, OutputError, TableError
+from chammi_fast.files import make_folder
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from chammi_fast.images import ImageStatus
+
+KEY_COLUMN = "key"
+EMBEDDING_COLUMN = "embedding"
+PART_PATTERN = "part-*.parquet"
+ERRORS_FILE = "errors.parquet"
+RUN_FILE = "run.json"
+ROWS_PER_PART = 16_384
+
+_ERRORS_SCHEMA = pa.schema(
+    [(KEY_COLUMN, pa.string()), ("code", pa.string()), ("byte_offset", pa.int64()), ("cause", pa.string())]
+)
+
+
+def has_table(folder: Path) -> bool:
+    """Tell whether `folder` holds an embedding table."""
+    return any(folder.glob(PART_PATTERN))
+
+
+def read_embeddings(folder: Path) -> pa.Table:
+    """Read all parts of an embedding table, in the order they were written.
+
+    Raises
+    ------
+    TableError
+        If there are no parts, or a part is unreadable or lacks `key` or `embedding`.
+    """
+    paths = sorted(folder.glob(PART_PATTERN))
+    if not paths:
+        raise TableError(f"{folder}: holds no {PART_PATTERN}.")
+    parts = []
+    for path in paths:
+        try:
+            part = parquet.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise TableError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
+        for column in (KEY_COLUMN, EMBEDDING_COLUMN):
+            if column not in part.column_names:
+                raise TableError(f"{path}: lacks the column '{column}'.")
+        parts.append(part)
+    try:
+        return pa.concat_tables(parts)
+    except pa.ArrowException:
+        raise TableError(f"{folder}: its parts have different columns: they are from different runs.") from None
+
+
+def embedding_matrix(table: pa.Table) -> np.ndarray:
+    """Return the table's `embedding` column as an (N, D) float32 array."""
+    column = table[EMBEDDING_COLUMN].combine_chunks()
+    if not pa.types.is_fixed_size_list(column.type):
+        raise TableError(f"column '{EMBEDDING_COLUMN}' is {column.type}, not a fixed_size_list.")
+    if column.null_count:
+        raise TableError(f"column '{EMBEDDING_COLUMN}' is empty in {column.null_count} rows.")
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    return np.ascontiguousarray(values.reshape(len(column), column.type.list_size), dtype=np.float32)
+
+
+def read_errors(folder: Path) -> pa.Table:
+    """Read the failed images of a run: `key`, `code`, `byte_offset`, `cause`; no rows where none is recorded."""
+    path = folder / ERRORS_FILE
+    return parquet.read_table(path) if path.is_file() else _ERRORS_SCHEMA.empty_table()
+
+
+@dataclass
+class TableWriter:
+    """Write one embedding table; nothing appears in `folder` unless `finish` is reached.
+
+    Rows arrive in manifest order, batch by batch. Parts are staged in a hidden folder beside their destination.
+
+    Attributes
+    ----------
+    folder : where the table goes; an older table there is replaced, other files stay
+    rows : (N,) the manifest's columns
+    keys : one per row
+    embedding_size : D
+    npy_name : also write ``<npy_name>.npy``, (N, D) float32 in row order, NaN for failed images
+    """
+
+    folder: Path
+    rows: pa.Table
+    keys: list[str]
+    embedding_size: int
+    npy_name: str | None = None
+    failed: int = 0
+    _cursor: int = 0
+    _part: int = 0
+    _kept: list[int] = field(default_factory=list)
+    _vectors: list[np.ndarray] = field(default_factory=list)
+    _errors: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        reserved = {KEY_COLUMN, EMBEDDING_COLUMN} & set(self.rows.column_names)
+        if reserved:
+            raise ManifestError(
+                f"column '{min(reserved)}' of the manifest has a name that the embedding table needs: rename it."
+            )
+        make_folder(self.folder)
+        self._staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.folder))
+        self._npy: np.memmap[Any, np.dtype[np.float32]] | None = None
+        if self.npy_name is not None:
+            self._npy = np.lib.format.open_memmap(
+                self._staging / f"{self.npy_name}.npy",
+                mode="w+",
+                dtype=np.float32,
+                shape=(len(self.keys), self.embedding_size),
+            )
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def add(self, vectors: np.ndarray, status: tuple[ImageStatus, ...]) -> None:
+        """Take the next rows: (n, D) float32 and one status per row; a failed row's vector is ignored."""
+        for image in status:
+            row = self._cursor
+            self._cursor += 1
+            if image.ok:
+                self._kept.append(row)
+            else:
+                self.failed += 1
+                self._errors.append(
+                    {"key": self.keys[row], "code": image.code, "byte_offset": image.byte_offset, "cause": image.cause}
+                )
+        good = np.fromiter((image.ok for image in status), dtype=bool, count=len(status))
+        self._vectors.append(vectors[good])
+        if self._npy is not None:
+            start = self._cursor - len(status)
+            self._npy[start : self._cursor] = np.where(good[:, None], vectors, np.float32(np.nan))
+        if len(self._kept) >= ROWS_PER_PART:
+            self._write_part()
+
+    def finish(self, run: dict[str, Any]) -> None:
+        """Publish the table with `run` as its ``run.json``.
+
+        Raises
+        ------
+        OutputError
+            If a file cannot be written.
+        """
+        if self._kept:
+            self._write_part()
+        try:
+            errors = pa.Table.from_pylist(self._errors, schema=_ERRORS_SCHEMA)
+            parquet.write_table(errors, self._staging / ERRORS_FILE)
+            if self._npy is not None:
+                self._npy.flush()
+            self._publish(run)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written: {error.strerror or error}.") from None
+
+    def _publish(self, run: dict[str, Any]) -> None:
+        # run.json goes first and comes last: a table without one is not a finished run.
+        (self.folder / RUN_FILE).unlink(missing_ok=True)
+        for old in self.folder.glob(PART_PATTERN):
+            old.unlink()
+        for path in sorted(self._staging.iterdir()):
+            path.replace(self.folder / path.name)
+        staged_run = self._staging / RUN_FILE
+        staged_run.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+        staged_run.replace(self.folder / RUN_FILE)
+
+    def _write_part(self) -> None:
+        rows = self.rows.take(pa.array(self._kept, type=pa.int64()))
+        keys = pa.array([self.keys[row] for row in self._kept], type=pa.string())
+        flat = pa.array(np.concatenate(self._vectors).ravel(), type=pa.float32())
+        table = rows.add_column(0, KEY_COLUMN, keys).append_column(
+            EMBEDDING_COLUMN, pa.FixedSizeListArray.from_arrays(flat, self.embedding_size)
+        )
+        try:
+            # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
+            parquet.write_table(
+                table,
+                self._staging / f"part-{self._part:05d}.parquet",
+                compression="zstd",
+                use_dictionary=self.rows.column_names,
+            )
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written: {error.strerror or error}.") from None
+        self._part += 1
+        self._kept = []
+        self._vectors = []
