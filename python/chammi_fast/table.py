@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -130,13 +130,19 @@ class TableWriter:
                 shape=(len(self.keys), self.embedding_size),
             )
 
-    def __enter__(self) -> TableWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._staging, ignore_errors=True)
+
+    @property
+    def first_cause(self) -> str:
+        """The first failed image and what is wrong with it."""
+        error = self._errors[0]
+        return f"{error['key']}: {error['cause']}"
 
     def add(self, vectors: np.ndarray, status: tuple[ImageStatus, ...]) -> None:
         """Take the next rows: (n, D) float32 and one status per row; a failed row's vector is ignored."""

@@ -1,0 +1,57 @@
+"""What all commands print with: one console, one progress bar, one way to complain."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+SOME_FAILED = 1
+NOTHING_DONE = 2
+
+
+def complain(sentence: str) -> None:
+    """Print one sentence on stderr, unwrapped, so that a path in it can be copied."""
+    sys.stderr.write(f"chammi-fast: {sentence}\n")
+
+
+def console() -> Console:
+    """Return the console for results (stdout)."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+@contextmanager
+def image_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a callback (name, done, total) that draws one bar per name, with images/s and the time left, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class ImagesPerSecond(ProgressColumn):
+        def render(self, task) -> Text:  # type: ignore[no-untyped-def]
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f} images/s", style="progress.data.speed")
+
+    columns = (
+        TextColumn("{task.description:<8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        ImagesPerSecond(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks = {}
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield advance

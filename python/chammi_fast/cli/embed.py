@@ -1,0 +1,102 @@
+"""``chammi-fast embed``."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from chammi_fast.cli.console import SOME_FAILED, complain, console, image_progress
+
+if TYPE_CHECKING:
+    from chammi_fast.embedding import EmbedReport
+
+
+def embed(
+    *,
+    model: Annotated[str, typer.Option(help="Model file (.onnx) with its description inside, or 'demo'.")],
+    out: Annotated[Path, typer.Option(help="Folder for the embedding tables.")],
+    data: Annotated[
+        Path | None, typer.Option(help="CHAMMI folder; with --manifest, the folder its paths start from.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(help="Data set of the CHAMMI folder: Allen, HPA or CP; repeatable. [default: all]"),
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet table with file_path (and channel_width for tapes).")
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(help="The table's channels in image order: NAME or SOURCE=NAME,..., or a configuration (CP)."),
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Rows of the table to embed, such as 'chunk == \"SBS\" and channels >= 2'.")
+    ] = None,
+    spec: Annotated[Path | None, typer.Option(help="Description (JSON) of an ONNX file that carries none.")] = None,
+    npy: Annotated[
+        bool, typer.Option("--npy", help="Also write <model name>.npy in row order, NaN rows for failed images.")
+    ] = False,
+    precision: Annotated[str, typer.Option(help="Number format of the network: fp32.")] = "fp32",
+    backend: Annotated[str, typer.Option(help="Inference library: onnxruntime.")] = "onnxruntime",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per network call.")] = 32,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 takes all usable CPUs.")] = 0,
+    mask: Annotated[
+        Literal["keep", "drop", "apply"], typer.Option(help="What to do with a mask in the tapes' last channel.")
+    ] = "keep",
+    unknown: Annotated[
+        Literal["error", "mean"], typer.Option(help="An unknown channel is an error, or the mean of the known ones.")
+    ] = "error",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that fails.")] = False,
+) -> None:
+    """Turn images into embeddings, one Parquet table per data set.
+
+    chammi-fast embed --model hypernet.onnx --data CHAMMI --out features/
+
+    chammi-fast embed --model hypernet.onnx --manifest cells.csv --channels CP/nucleus,er --out features/
+    """
+    from chammi_fast.embedding import EmbedSettings
+    from chammi_fast.embedding import embed as run
+    from chammi_fast.extras import mixed_installations
+    from chammi_fast.model import load_model
+
+    for sentence in mixed_installations():
+        complain(f"warning: {sentence}")
+    settings = EmbedSettings(
+        backend=backend,
+        precision=precision,
+        batch_size=batch_size,
+        threads=threads,
+        strict=strict,
+        npy=npy,
+        mask=mask,
+        unknown=unknown,
+    )
+    with image_progress() as progress:
+        reports = run(
+            load_model(model, spec=spec),
+            out=out,
+            data=data,
+            data_sets=dataset,
+            manifest=manifest,
+            channels=channels,
+            where=where,
+            settings=settings,
+            progress=progress,
+        )
+    for report in reports:
+        _print_report(report)
+    if any(report.failed for report in reports):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _print_report(report: EmbedReport) -> None:
+    rate = report.images / report.seconds
+    text = f"{report.name}: {report.images - report.failed:,} of {report.images:,} images embedded"
+    text += f" in {report.seconds:.1f} s ({rate:,.0f} images/s) -> {report.folder}"
+    console().print(text, soft_wrap=True, markup=False)
+    if report.failed:
+        complain(
+            f"{report.name}: {report.failed:,} images failed; they are listed in {report.folder / 'errors.parquet'}."
+        )
