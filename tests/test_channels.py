@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chammi_fast.channels import resolve_channels
 from chammi_fast.chammi import DATA_SETS
+from chammi_fast.channels import resolve_channels
 from chammi_fast.errors import ChannelError
 from chammi_fast.spec import Spec, Token, with_averages
 
@@ -49,7 +49,7 @@ def test_a_shared_bare_name_averages_statistics() -> None:
 
 def test_unknown_names_are_errors_with_near_misses_or_the_mean() -> None:
     with pytest.raises(
-        ChannelError, match="no channel 'nuclei'.*did you mean .*nucleus.*configurations: Allen, HPA, CP"
+        ChannelError, match=r"no channel 'nuclei'.*did you mean .*nucleus.*configurations: Allen, HPA, CP"
     ):
         names("nuclei")
     (channel,) = resolve_channels("tubulin", SPEC, unknown="mean")
