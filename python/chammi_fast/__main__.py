@@ -1,0 +1,5 @@
+"""``python -m chammi_fast``."""
+
+from chammi_fast.cli import main
+
+main()

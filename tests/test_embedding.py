@@ -1,0 +1,131 @@
+"""The embed run: rows, failures, strictness, and what is left on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import csv as arrow_csv
+
+import chammi_fast
+from chammi_fast.embedding import EmbedSettings
+from chammi_fast.errors import ChannelError, ManifestError, TruncatedError
+from chammi_fast.table import embedding_matrix, read_embeddings, read_errors
+
+pytest.importorskip("onnxruntime")
+CHANNELS = ("CP/nucleus", "CP/er")
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    """A table of seven two-channel tapes of ragged heights."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for i in range(7):
+        tape = rng.integers(0, 255, (30 + i, 2 * 40), dtype=np.uint8)
+        Image.fromarray(tape).save(tmp_path / f"cell{i}.png")
+        rows.append({"file_path": f"cell{i}.png", "channel_width": 40, "Label": f"l{i % 2}"})
+    write_table(tmp_path / "cells.csv", rows)
+    return tmp_path / "cells.csv"
+
+
+def write_table(path: Path, rows: list[dict[str, object]]) -> None:
+    arrow_csv.write_csv(pa.Table.from_pylist(rows), path)
+
+
+def embed(cells: Path, out: Path, **settings: object) -> list[chammi_fast.embedding.EmbedReport]:  # type: ignore[name-defined]
+    return chammi_fast.embed(
+        "demo",
+        manifest=cells,
+        channels=",".join(CHANNELS),
+        out=out,
+        settings=EmbedSettings(**settings),  # type: ignore[arg-type]
+    )
+
+
+def test_vectors_are_those_of_the_model_on_the_planes(cells: Path, tmp_path: Path) -> None:
+    (report,) = embed(cells, tmp_path / "out", batch_size=3, npy=True)
+    assert (report.images, report.failed) == (7, 0)
+    table = read_embeddings(tmp_path / "out")
+    assert table["key"].to_pylist() == [f"cell{i}.png" for i in range(7)]
+    assert table.column_names == ["key", "file_path", "channel_width", "Label", "embedding"]
+    bound = chammi_fast.load_model("demo").bind(",".join(CHANNELS))
+    batch = chammi_fast.load_batch(
+        [cells.parent / f"cell{i}.png" for i in range(7)], channel_width=40, preprocess=bound.preprocess
+    )
+    np.testing.assert_allclose(embedding_matrix(table), bound.embed(batch.images), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "demo.npy"), embedding_matrix(table))
+
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["images"] == 7
+    assert run["model"]["precision"] == "fp32"
+    assert run["model"]["backend"].startswith("onnxruntime")
+    assert len(run["model"]["sha256"]) == 64
+    assert run["model"]["spec"]["strategy"] == "hypernet"
+
+
+def test_one_bad_image_is_listed_and_does_not_stop_the_run(cells: Path, tmp_path: Path) -> None:
+    bad = cells.parent / "cell4.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    (cells.parent / "cell5.png").unlink()
+    (report,) = embed(cells, tmp_path / "out", batch_size=2, npy=True)
+    assert report.failed == 2
+    assert read_embeddings(tmp_path / "out")["key"].to_pylist() == [f"cell{i}.png" for i in (0, 1, 2, 3, 6)]
+    errors = read_errors(tmp_path / "out").to_pylist()
+    assert [error["key"] for error in errors] == ["cell4.png", "cell5.png"]
+    assert [error["code"] for error in errors] == ["truncated", "missing"]
+    vectors = np.load(tmp_path / "out" / "demo.npy")
+    assert vectors.shape[0] == 7
+    assert np.isnan(vectors[[4, 5]]).all()
+    assert np.isfinite(vectors[[0, 1, 2, 3, 6]]).all()
+
+
+def test_strict_stops_at_the_bad_image_and_leaves_no_table(cells: Path, tmp_path: Path) -> None:
+    bad = cells.parent / "cell4.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    with pytest.raises(TruncatedError, match=r"cell4\.png"):
+        embed(cells, tmp_path / "out", batch_size=2, strict=True)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_nothing_embedded_is_an_error(cells: Path, tmp_path: Path) -> None:
+    for path in cells.parent.glob("*.png"):
+        path.unlink()
+    with pytest.raises(ManifestError, match=r"none of its 7 images .* cell0\.png"):
+        embed(cells, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_wrong_number_of_channels_is_refused_before_the_run(cells: Path, tmp_path: Path) -> None:
+    with pytest.raises(ChannelError, match="have 2 channels, but 3 are named"):
+        chammi_fast.embed("demo", manifest=cells, channels="CP/nucleus,CP/er,CP/rna", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks(cells: Path, tmp_path: Path) -> None:
+    def vectors(name: str, **settings: object) -> np.ndarray:
+        chammi_fast.embed(
+            "demo",
+            manifest=cells,
+            channels="CP/nucleus",
+            out=tmp_path / name,
+            settings=EmbedSettings(**settings),  # type: ignore[arg-type]
+        )
+        return embedding_matrix(read_embeddings(tmp_path / name))
+
+    dropped, applied = vectors("drop", mask="drop"), vectors("apply", mask="apply")
+    assert dropped.shape == applied.shape
+    assert not np.allclose(dropped, applied)
+    with pytest.raises(ChannelError, match="1 are named"):
+        vectors("keep")
+
+
+def test_batch_size_and_row_order_do_not_change_a_vector(cells: Path, tmp_path: Path) -> None:
+    embed(cells, tmp_path / "a", batch_size=1)
+    embed(cells, tmp_path / "b", batch_size=64)
+    a, b = (embedding_matrix(read_embeddings(tmp_path / name)) for name in "ab")
+    np.testing.assert_array_equal(a, b)
