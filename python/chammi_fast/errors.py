@@ -76,6 +76,10 @@ class BackendError(ChammiFastError):
     """The requested backend, device or precision is not available or refused the model."""
 
 
+class ExportError(ChammiFastError):
+    """A network cannot be built, loaded, or written as a model file that equals it."""
+
+
 class MissingExtraError(ChammiFastError):
     """A feature needs a package of an extra that is not installed."""
 

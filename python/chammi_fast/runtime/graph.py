@@ -1,0 +1,175 @@
+"""Read, specialise and hash the ONNX graph of a model file, with the onnx package alone."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chammi_fast.errors import SpecError
+from chammi_fast.extras import require
+from chammi_fast.spec import METADATA_KEY, Spec, parse_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
+
+CHANNELS_INPUT = "channels"
+PURPOSE = "reading a model file"
+
+
+def read_onnx(path: Path) -> tuple[ModelProto, str]:
+    """Read an ONNX file, with its external data if it has any.
+
+    Returns
+    -------
+    The model and the SHA-256 of the file, as hexadecimal digits.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, unreadable or not an ONNX network.
+    """
+    onnx = require("onnx", purpose=PURPOSE)
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx.external_data_helper import load_external_data_for_model
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SpecError(f"{path}: the model file cannot be read: {error.strerror}.") from None
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError:
+        raise SpecError(f"{path}: is not an ONNX file, or is damaged.") from None
+    if not model.graph.node or not model.graph.output:
+        raise SpecError(f"{path}: is not an ONNX file: it holds no network.")
+    try:
+        load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise SpecError(f"{path}: its external data cannot be read: {error}.") from None
+    return model, hashlib.sha256(content).hexdigest()
+
+
+def embedded_spec(model: ModelProto, *, origin: Path) -> Spec | None:
+    """Return the description that a model file carries, or None.
+
+    Raises
+    ------
+    SpecError
+        If there is one, but it cannot be read or is of another format version.
+    """
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            return parse_spec(entry.value, origin=str(origin))
+    return None
+
+
+def embed_spec(model: ModelProto, spec: Spec) -> None:
+    """Write a description into a model, in place of the one it may have."""
+    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA_KEY]
+    del model.metadata_props[:]
+    for key, value in [*kept, (METADATA_KEY, spec.to_json())]:
+        model.metadata_props.add(key=key, value=value)
+
+
+def network_inputs(model: ModelProto) -> list[ValueInfoProto]:
+    """Return the inputs that a caller has to give: older files list their weights among the inputs, too."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def static_dimensions(value: ValueInfoProto) -> tuple[int | None, ...]:
+    """Return the shape of an input or output, None for each dimension that is free."""
+    dimensions = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dimensions)
+
+
+def weights_sha256(model: ModelProto) -> str:
+    """Hash the initializers: SHA-256 over their little-endian bytes, one after another in the order of their names."""
+    from onnx import numpy_helper
+
+    digest = hashlib.sha256()
+    for tensor in sorted(model.graph.initializer, key=lambda tensor: tensor.name):
+        array = numpy_helper.to_array(tensor)
+        digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def specialise(model: ModelProto, token_ids: Sequence[int]) -> ModelProto:
+    """Build the channels into an adaptive network.
+
+    What depends on the channels alone, the adapter, is computed here once; what remains is an ordinary network with
+    the single input ``image``, the same for every backend.
+
+    Parameters
+    ----------
+    model : an adaptive network; not changed
+    token_ids : of the channels, in input order
+    """
+    from onnx import ModelProto, numpy_helper
+
+    result = ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    graph.initializer.append(numpy_helper.from_array(np.asarray(token_ids, dtype=np.int64), CHANNELS_INPUT))
+    _remove(graph.input, lambda value: value.name == CHANNELS_INPUT)
+    del graph.value_info[:]
+    adapter = _constant_nodes(graph)
+    _replace(graph, adapter, _evaluate(result, adapter))
+    graph.input[0].type.tensor_type.shape.dim[1].dim_value = len(token_ids)
+    return result
+
+
+def _constant_nodes(graph: GraphProto) -> list[NodeProto]:
+    """Nodes computed from the channels and weights alone (an ONNX graph lists its nodes in order of computation)."""
+    constant = {tensor.name for tensor in graph.initializer} | {""}
+    nodes = []
+    for node in graph.node:
+        if constant.issuperset(node.input):
+            constant.update(node.output)
+            nodes.append(node)
+    return nodes
+
+
+def _evaluate(model: ModelProto, nodes: list[NodeProto]) -> dict[str, np.ndarray]:
+    """Values of those outputs of `nodes` that other nodes need."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    computed = {name for node in nodes for name in node.output}
+    others = [node for node in model.graph.node if computed.isdisjoint(node.output)]
+    wanted = sorted(computed.intersection(name for node in others for name in node.input))
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "adapter",
+        inputs=[],
+        outputs=[helper.make_empty_tensor_value_info(name) for name in wanted],
+        initializer=[tensor for tensor in model.graph.initializer if tensor.name in used],
+    )
+    part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return dict(zip(wanted, ReferenceEvaluator(part).run(None, {}), strict=True))
+
+
+def _replace(graph: GraphProto, nodes: list[NodeProto], values: dict[str, np.ndarray]) -> None:
+    """Put computed values in the place of the nodes that computed them, and drop weights that nothing uses."""
+    from onnx import numpy_helper
+
+    computed = {name for node in nodes for name in node.output}
+    _remove(graph.node, lambda node: not computed.isdisjoint(node.output))
+    for name, value in values.items():
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    used = {name for node in graph.node for name in node.input}
+    _remove(graph.initializer, lambda tensor: tensor.name not in used)
+
+
+def _remove(repeated: Any, unwanted: Callable[[Any], bool]) -> None:
+    """Delete the unwanted elements of a repeated protobuf field, in place."""
+    for i in reversed(range(len(repeated))):
+        if unwanted(repeated[i]):
+            del repeated[i]
