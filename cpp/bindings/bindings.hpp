@@ -1,0 +1,28 @@
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <vector>
+
+#include "chammi/buffer.hpp"
+#include "chammi/image.hpp"
+#include "chammi/status.hpp"
+
+namespace chammi::bindings {
+
+namespace py = pybind11;
+
+/// (code, byte offset or None, cause), which chammi_fast.images turns into an exception.
+py::tuple to_python(const Status& status);
+
+/// An array over memory that stays alive as long as the array does.
+py::array adopt(const std::shared_ptr<Buffer>& buffer, const py::dtype& dtype, const std::vector<py::ssize_t>& shape);
+
+py::dtype dtype_of(SampleType type);
+
+void register_images(py::module_& module);
+void register_batch(py::module_& module);
+
+}  // namespace chammi::bindings

@@ -1,0 +1,98 @@
+#include "bindings.hpp"
+
+#include <string>
+#include <string_view>
+
+#include "chammi/kernels.hpp"
+#include "chammi/unpack.hpp"
+
+namespace chammi::bindings {
+namespace {
+
+const char* name_of(Code code) noexcept {
+    switch (code) {
+        case Code::ok:
+            return "ok";
+        case Code::missing:
+            return "missing";
+        case Code::unreadable:
+            return "unreadable";
+        case Code::truncated:
+            return "truncated";
+        case Code::corrupt:
+            return "corrupt";
+        case Code::unsupported:
+            return "unsupported";
+        case Code::limit:
+            return "limit";
+        case Code::shape:
+            return "shape";
+    }
+    return "corrupt";
+}
+
+std::string describe(const Status& status) {
+    std::string text;
+    std::size_t detail = 0;
+    for (std::string_view rest{status.cause}; !rest.empty();) {
+        const std::size_t gap = rest.find("{}");
+        text += rest.substr(0, gap);
+        if (gap == std::string_view::npos) {
+            break;
+        }
+        text += std::to_string(status.details.at(detail++));
+        rest.remove_prefix(gap + 2);
+    }
+    return text;
+}
+
+std::string use_instruction_set(const char* name) {
+    switch (use_isa(name)) {
+        case IsaChoice::chosen:
+            return "chosen";
+        case IsaChoice::absent:
+            return "absent";
+        case IsaChoice::unknown:
+            break;
+    }
+    return "unknown";
+}
+
+std::string use_inflate_library(std::string_view name) {
+    if (name != "isal" && name != "libdeflate") {
+        return "unknown";
+    }
+    return use_inflate(name == "isal" ? InflateLibrary::isal : InflateLibrary::libdeflate) ? "chosen" : "absent";
+}
+
+}  // namespace
+
+py::tuple to_python(const Status& status) {
+    const bool placed = status.byte_offset != Status::nowhere;
+    return py::make_tuple(name_of(status.code), placed ? py::object(py::int_(status.byte_offset)) : py::none(),
+                          describe(status));
+}
+
+py::array adopt(const std::shared_ptr<Buffer>& buffer, const py::dtype& dtype, const std::vector<py::ssize_t>& shape) {
+    auto owner = std::make_unique<std::shared_ptr<Buffer>>(buffer);
+    const py::capsule keep{owner.get(), [](void* held) { delete static_cast<std::shared_ptr<Buffer>*>(held); }};
+    static_cast<void>(owner.release());
+    return {dtype, shape, buffer->data(), keep};
+}
+
+py::dtype dtype_of(SampleType type) {
+    return type == SampleType::u8 ? py::dtype::of<std::uint8_t>() : py::dtype::of<std::uint16_t>();
+}
+
+}  // namespace chammi::bindings
+
+PYBIND11_MODULE(_core, module) {
+    using namespace chammi;
+    module.doc() = "Decoding and preprocessing; chammi_fast.images is its public face.";
+    bindings::register_images(module);
+    bindings::register_batch(module);
+    module.def("isa", [] { return kernels().name; });
+    module.def("use_isa", &bindings::use_instruction_set, pybind11::arg("name"));
+    module.def("inflate", [] { return inflate_in_use() == InflateLibrary::isal ? "isal" : "libdeflate"; });
+    module.def("use_inflate", &bindings::use_inflate_library, pybind11::arg("name"));
+}

@@ -1,0 +1,113 @@
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "bindings.hpp"
+#include "chammi/batch.hpp"
+
+namespace chammi::bindings {
+namespace {
+
+Mask mask_from(const std::string& name) {
+    if (name == "apply") {
+        return Mask::apply;
+    }
+    return name == "drop" ? Mask::drop : Mask::keep;
+}
+
+// The stream as Python holds it: its end may wait for threads, which must not be done with the GIL held.
+class Stream {
+   public:
+    explicit Stream(BatchPlan plan) : stream_(std::make_unique<BatchStream>(std::move(plan))) {}
+    Stream(const Stream&) = delete;
+    Stream& operator=(const Stream&) = delete;
+    Stream(Stream&&) = delete;
+    Stream& operator=(Stream&&) = delete;
+    ~Stream() {
+        const py::gil_scoped_release unlocked;
+        stream_.reset();
+    }
+
+    /// (images, statuses) or None at the end.
+    py::object next() {
+        constexpr std::chrono::milliseconds patience{50};  // until Python is asked whether it was interrupted
+        LoadedBatch batch;
+        for (;;) {
+            BatchStream::Next next = BatchStream::Next::pending;
+            {
+                const py::gil_scoped_release unlocked;
+                next = stream_->next(patience, batch);
+            }
+            if (next == BatchStream::Next::finished) {
+                return py::none();
+            }
+            if (next == BatchStream::Next::ready) {
+                return to_python(batch);
+            }
+            if (PyErr_CheckSignals() != 0) {
+                throw py::error_already_set();
+            }
+        }
+    }
+
+    void close() {
+        const py::gil_scoped_release unlocked;
+        stream_->stop();
+    }
+
+   private:
+    static py::object to_python(const LoadedBatch& batch) {
+        if (batch.images == nullptr) {
+            throw std::bad_alloc();
+        }
+        py::list statuses;
+        for (const Status& status : batch.statuses) {
+            statuses.append(status.ok() ? py::object(py::none()) : bindings::to_python(status));
+        }
+        const std::vector<py::ssize_t> shape{static_cast<py::ssize_t>(batch.statuses.size()), batch.frame.channels,
+                                             batch.frame.height, batch.frame.width};
+        return py::make_tuple(adopt(batch.images, py::dtype::of<float>(), shape), statuses);
+    }
+
+    std::unique_ptr<BatchStream> stream_;
+};
+
+// The keys are those of _core.pyi's StreamOptions; chammi_fast.images has validated the values.
+BatchPlan plan_from(std::vector<std::string> paths, std::vector<std::uint32_t> channel_widths,
+                    const py::dict& options) {
+    BatchPlan plan;
+    plan.paths = std::move(paths);
+    plan.channel_widths = std::move(channel_widths);
+    plan.how.size = options["size"].cast<std::uint32_t>();
+    plan.how.resize = options["resize"].cast<bool>();
+    if (!options["value_range"].is_none()) {
+        std::tie(plan.how.low, plan.how.high) = options["value_range"].cast<std::pair<double, double>>();
+        plan.how.ranged = true;
+    }
+    plan.how.mask = mask_from(options["mask"].cast<std::string>());
+    plan.mean = options["mean"].cast<std::vector<float>>();
+    plan.deviation = options["std"].cast<std::vector<float>>();
+    plan.channels = options["channels"].cast<std::uint32_t>();
+    plan.batch_size = options["batch_size"].cast<std::uint64_t>();
+    plan.threads = options["threads"].cast<std::uint32_t>();
+    plan.look_ahead = options["look_ahead"].cast<std::uint32_t>();
+    plan.limits.pixels = options["pixel_limit"].cast<std::uint64_t>();
+    return plan;
+}
+
+}  // namespace
+
+void register_batch(py::module_& module) {
+    py::class_<Stream>(module, "Stream")
+        .def(py::init([](std::vector<std::string> paths, std::vector<std::uint32_t> channel_widths,
+                         const py::dict& options) {
+                 return std::make_unique<Stream>(plan_from(std::move(paths), std::move(channel_widths), options));
+             }),
+             py::arg("paths"), py::arg("channel_widths"), py::arg("options"))
+        .def("next", &Stream::next)
+        .def("close", &Stream::close);
+}
+
+}  // namespace chammi::bindings

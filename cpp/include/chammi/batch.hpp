@@ -1,0 +1,63 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "chammi/buffer.hpp"
+#include "chammi/preprocess.hpp"
+#include "chammi/status.hpp"
+
+namespace chammi {
+
+/// Everything a stream of batches is made from.
+struct BatchPlan {
+    std::vector<std::string> paths;
+    std::vector<std::uint32_t> channel_widths;  // one for all, or one per path; 0: no tape
+    Preprocess how;                             // its spans must view `mean` and `deviation`
+    std::vector<float> mean;
+    std::vector<float> deviation;
+    std::uint32_t channels = 0;    // 0: those of the first image of the batch that can be decoded
+    std::uint64_t batch_size = 1;  // images; the last batch may be smaller
+    std::uint32_t threads = 1;
+    std::uint32_t look_ahead = 0;  // batches prepared beyond the one that was handed out last
+    Limits limits;
+};
+
+/// A finished batch: float32 (statuses.size(), channels, height, width). The memory goes back to the stream's pool
+/// when the last owner lets go.
+struct LoadedBatch {
+    std::shared_ptr<Buffer> images;
+    Frame frame;
+    std::vector<Status> statuses;
+};
+
+/// Threads that read, decode and preprocess images into batches, in input order and at most `look_ahead` batches
+/// ahead. One image that fails becomes a row of NaN and a status; it never stops the stream.
+class BatchStream {
+   public:
+    /// Starts the threads. A system that grants fewer threads than asked for gives a slower stream.
+    explicit BatchStream(BatchPlan plan);
+    BatchStream(const BatchStream&) = delete;
+    BatchStream& operator=(const BatchStream&) = delete;
+    BatchStream(BatchStream&&) = delete;
+    BatchStream& operator=(BatchStream&&) = delete;
+    /// Stops and joins the threads: each finishes the image it has in hand.
+    ~BatchStream();
+
+    enum class Next : std::uint8_t { ready, pending, finished };
+
+    /// Waits for at most `patience` until the next batch is complete, and hands it out where it is `ready`.
+    Next next(std::chrono::milliseconds patience, LoadedBatch& batch);
+
+    /// As the destructor does; next() says `finished` afterwards.
+    void stop() noexcept;
+
+   private:
+    class Work;
+    std::unique_ptr<Work> work_;
+};
+
+}  // namespace chammi

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "chammi/buffer.hpp"
+
+namespace chammi {
+
+/// Keeps the memory of batches that nobody holds any more: fresh pages cost more than what is written to them.
+class BufferPool : public std::enable_shared_from_this<BufferPool> {
+   public:
+    explicit BufferPool(std::size_t most) : most_(most) { spare_.reserve(most); }
+
+    /// A buffer of `size` bytes, or null where memory is short.
+    std::shared_ptr<Buffer> lend(std::uint64_t size) {
+        auto buffer = std::make_unique<Buffer>(take());
+        if (!buffer->resize(size)) {
+            return nullptr;
+        }
+        return {buffer.release(), [pool = weak_from_this()](Buffer* returned) {
+                    const std::unique_ptr<Buffer> owned{returned};
+                    if (const auto home = pool.lock()) {
+                        home->put_back(std::move(*owned));
+                    }
+                }};
+    }
+
+   private:
+    Buffer take() {
+        const std::scoped_lock lock{mutex_};
+        if (spare_.empty()) {
+            return {};
+        }
+        Buffer buffer = std::move(spare_.back());
+        spare_.pop_back();
+        return buffer;
+    }
+
+    void put_back(Buffer buffer) noexcept {
+        const std::scoped_lock lock{mutex_};
+        if (spare_.size() < most_) {
+            spare_.push_back(std::move(buffer));  // within the reserved capacity
+        }
+    }
+
+    std::mutex mutex_;
+    std::vector<Buffer> spare_;
+    std::size_t most_;
+};
+
+}  // namespace chammi

@@ -1,0 +1,8 @@
+#include "kernels/portable.inl"
+#include "kernels/tables.hpp"
+
+namespace chammi {
+
+const Kernels scalar_kernels = portable_kernels("scalar");
+
+}  // namespace chammi

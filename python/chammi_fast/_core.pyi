@@ -1,0 +1,46 @@
+# The C++ core as Python sees it. Private: chammi_fast.images validates arguments and raises errors.
+
+from typing import Any, Literal, TypeAlias, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Code ("ok", "missing", "unreadable", "truncated", "corrupt", "unsupported", "limit" or "shape"), byte offset, cause.
+_Status: TypeAlias = tuple[str, int | None, str]
+_Choice: TypeAlias = Literal["chosen", "absent", "unknown"]
+_Samples: TypeAlias = NDArray[np.uint8 | np.uint16]
+
+# What a stream does with each image; see chammi_fast.images.Preprocess. A size of 0 keeps each image's own, 0 channels
+# are those of a batch's first image; mean and std are empty or have a value for each channel.
+class StreamOptions(TypedDict):
+    size: int
+    resize: bool
+    value_range: tuple[float, float] | None
+    mask: str
+    mean: list[float]
+    std: list[float]
+    channels: int
+    batch_size: int
+    threads: int
+    look_ahead: int
+    pixel_limit: int
+
+# Batches in input order, prepared by threads of its own.
+class Stream:
+    def __init__(self, paths: list[bytes], channel_widths: list[int], options: StreamOptions) -> None: ...
+    # Waits for the next batch; None after the last one. A status of None means that all is well.
+    def next(self) -> tuple[NDArray[np.float32], list[_Status | None]] | None: ...
+    # Stops the threads and waits for them; next() returns None afterwards.
+    def close(self) -> None: ...
+
+def probe(source: bytes, is_path: bool, page: int, pixel_limit: int) -> tuple[_Status, dict[str, Any] | None]: ...
+def decode(source: bytes, is_path: bool, page: int, pixel_limit: int) -> tuple[_Status, _Samples | None]: ...
+def decode_planes(
+    source: bytes, is_path: bool, channel_width: int, pixel_limit: int
+) -> tuple[_Status, _Samples | None]: ...
+def refold_u8(tape: NDArray[np.uint8], channel_width: int) -> _Samples: ...
+def refold_u16(tape: NDArray[np.uint16], channel_width: int) -> _Samples: ...
+def isa() -> str: ...
+def use_isa(name: str) -> _Choice: ...
+def inflate() -> str: ...
+def use_inflate(name: str) -> _Choice: ...

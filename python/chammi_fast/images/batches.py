@@ -1,0 +1,148 @@
+"""Read many images into batches, alone or as a stream."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chammi_fast import _core
+from chammi_fast.images.preprocess import Preprocess
+from chammi_fast.images.reading import check_width
+from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from chammi_fast._core import StreamOptions
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images ready for a network.
+
+    Attributes
+    ----------
+    images : (N, C, S, S) float32, in input order; the rows of images that failed are NaN
+    status : one per image
+    """
+
+    images: NDArray[np.float32]
+    status: tuple[ImageStatus, ...]
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """How a stream is cut and run."""
+
+    channels: int
+    batch_size: int
+    threads: int
+    look_ahead: int
+
+
+def load_batch(
+    paths: Sequence[str | os.PathLike[str]],
+    channel_width: int | Sequence[int | None] | None = None,
+    preprocess: Preprocess | None = None,
+    threads: int = 0,
+    channels: int | None = None,
+) -> Batch:
+    """Read, decode and preprocess images into one batch.
+
+    Parameters
+    ----------
+    channel_width : W of the tapes in pixels, one for all or one per path; None for files that are no tapes
+    preprocess : by default 224 pixels, not normalised
+    threads : 0 for as many as there are usable processors
+    channels : C after the mask policy; by default as many as mean and std are given for, else those of the first
+        image that can be decoded
+
+    Returns
+    -------
+    A batch with a row and a status for each path. An image that fails, or has another number of channels, or (without
+    a size) another height and width than the first one decoded, is a row of NaN; nothing is raised for it.
+    """
+    preprocess = preprocess or Preprocess()
+    expected = channels or preprocess.channels or 0
+    pace = _Pace(expected, batch_size=max(len(paths), 1), threads=threads, look_ahead=0)
+    stream = _open(paths, channel_width, preprocess, pace)
+    for batch in _batches(stream, paths):
+        return batch
+    side = preprocess.size or 0
+    return Batch(np.empty((0, expected, side, side), np.float32), ())
+
+
+def stream_batches(  # noqa: PLR0913 - all but three are named at the call
+    paths: Sequence[str | os.PathLike[str]],
+    channel_width: int | Sequence[int | None] | None,
+    preprocess: Preprocess,
+    *,
+    channels: int,
+    batch_size: int,
+    threads: int = 0,
+    look_ahead: int = 2,
+) -> Iterator[Batch]:
+    """Yield batches in input order while threads prepare up to `look_ahead` further ones.
+
+    At most ``look_ahead + 1`` batches are in memory as long as the caller keeps only the one it works on. Threads stop
+    when the iterator is closed, exhausted or dropped. Parameters are those of `load_batch`; the last batch may be
+    smaller than `batch_size`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    if look_ahead < 0:
+        raise ValueError(f"look_ahead cannot be negative, as {look_ahead} is.")
+    pace = _Pace(channels, batch_size, threads, look_ahead)
+    stream = _open(paths, channel_width, preprocess, pace)
+    return _batches(stream, paths)
+
+
+def _batches(stream: _core.Stream, paths: Sequence[str | os.PathLike[str]]) -> Iterator[Batch]:
+    first = 0
+    try:
+        while (loaded := stream.next()) is not None:
+            count = len(loaded[1])
+            named = zip(paths[first : first + count], loaded[1], strict=True)
+            status = tuple(ImageStatus(os.fspath(path), *(found or ())) for path, found in named)
+            batch = Batch(loaded[0], status)
+            first += count
+            del loaded
+            yield batch
+            del batch  # or the caller's batch would be kept while the next one is waited for
+    finally:
+        stream.close()
+
+
+def _open(
+    paths: Sequence[str | os.PathLike[str]],
+    channel_width: int | Sequence[int | None] | None,
+    preprocess: Preprocess,
+    pace: _Pace,
+) -> _core.Stream:
+    widths = [channel_width] if channel_width is None or isinstance(channel_width, int) else list(channel_width)
+    if len(widths) not in (1, len(paths)):
+        raise ValueError(f"{len(paths)} paths come with {len(widths)} channel widths.")
+    expected = preprocess.channels
+    if expected not in (None, pace.channels):
+        raise ValueError(f"mean and std name {expected} channels where {pace.channels} are expected.")
+    ones = [1.0] * (expected or 0)
+    zeros = [0.0] * (expected or 0)
+    settings: StreamOptions = {
+        "size": preprocess.size or 0,
+        "resize": preprocess.resize == "shorter",
+        "value_range": preprocess.value_range,
+        "mask": preprocess.mask,
+        "mean": list(preprocess.mean) if preprocess.mean is not None else zeros,
+        "std": list(preprocess.std) if preprocess.std is not None else ones,
+        "channels": pace.channels,
+        "batch_size": pace.batch_size,
+        "threads": pace.threads or len(os.sched_getaffinity(0)),
+        "look_ahead": pace.look_ahead,
+        "pixel_limit": PIXEL_LIMIT,
+    }
+    return _core.Stream([os.fsencode(path) for path in paths], [check_width(w) for w in widths], settings)

@@ -1,0 +1,160 @@
+"""Read single images.
+
+TIFF palettes give indices, 8-bit TIFF where 0 is white is inverted, all samples of a TIFF are kept, a transparent gray
+of PNG is ignored, and so are orientation tags.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from chammi_fast import _core
+from chammi_fast.errors import DecodeError, TapeShapeError
+from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes"
+"""The path of an image file, or its bytes."""
+Samples: TypeAlias = "NDArray[np.uint8 | np.uint16]"
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What a file's header says about one of its images.
+
+    Attributes
+    ----------
+    samples : values per pixel; `read_image` gives (height, width) for one, (height, width, samples) for several
+    pages : images in the file
+    predictor : TIFF's tag: 1 for none, 2 for horizontal differences
+    byte_order : of the samples in the file; arrays have the machine's
+    photometric : TIFF's tag: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 inks
+    planar : whether the file stores the samples plane by plane
+    inverted : whether reading turns white-is-zero samples round
+    """
+
+    format: Literal["png", "tiff"]
+    height: int
+    width: int
+    samples: int
+    pages: int
+    dtype: Literal["uint8", "uint16"]
+    compression: Literal["none", "lzw", "deflate", "packbits", "zstd"]
+    predictor: int
+    byte_order: Literal["little", "big"]
+    photometric: int
+    rows_per_strip: int
+    planar: bool
+    inverted: bool
+
+
+def probe(source: Source, page: int = 0, *, pixel_limit: int = PIXEL_LIMIT) -> ImageInfo:
+    """Read the header of an image.
+
+    Raises
+    ------
+    DecodeError
+        One of its subclasses, as the image is missing, broken, of an unsupported format, or too large.
+    """
+    status, info = _core.probe(*_encode(source), _check_page(page), pixel_limit)
+    if info is None:
+        raise _error(status, source)
+    return ImageInfo(**info)
+
+
+def read_image(source: Source, page: int = 0, *, pixel_limit: int = PIXEL_LIMIT) -> Samples:
+    """Decode one page of an image.
+
+    Returns
+    -------
+    (H, W) array, or (H, W, S) for S > 1 samples per pixel, uint8 or uint16, C-contiguous, freshly owned
+
+    Raises
+    ------
+    DecodeError
+        One of its subclasses, as the image is missing, broken, of an unsupported format, or too large.
+    """
+    status, samples = _core.decode(*_encode(source), _check_page(page), pixel_limit)
+    if samples is None:
+        raise _error(status, source)
+    return samples
+
+
+def read_planes(source: Source, channel_width: int | None = None, *, pixel_limit: int = PIXEL_LIMIT) -> Samples:
+    """Decode an image into channel planes.
+
+    Parameters
+    ----------
+    channel_width : W in pixels of a side-by-side tape (H, C * W). Without it, pages are channels if there are
+        several, else the samples of the only page are.
+
+    Returns
+    -------
+    (C, H, W) array, uint8 or uint16, C-contiguous, freshly owned
+
+    Raises
+    ------
+    TapeShapeError
+        If the tape's width is not a multiple of `channel_width`, or pages differ in size or type.
+    DecodeError
+        As `read_image`.
+    """
+    status, planes = _core.decode_planes(*_encode(source), check_width(channel_width), pixel_limit)
+    if planes is None:
+        raise _error(status, source)
+    return planes
+
+
+def refold(tape: Samples, *, channel_width: int) -> Samples:
+    """Split a side-by-side tape into channel planes: ``planes[c, h, w] = tape[h, c * W + w]``.
+
+    Parameters
+    ----------
+    tape : (H, C * W) uint8 or uint16, channels left to right, as CHAMMI stores them
+    channel_width : W in pixels, CHAMMI's column of the same name
+
+    Returns
+    -------
+    (C, H, W) array of the same dtype, C-contiguous, freshly owned
+
+    Raises
+    ------
+    TapeShapeError
+        If the tape's width is not a multiple of ``channel_width``.
+    """
+    if tape.ndim != 2 or tape.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"a tape is (H, C * W) uint8 or uint16, not {tape.shape} {tape.dtype}.")
+    if channel_width < 1 or tape.shape[1] % channel_width:
+        cause = f"the tape's width of {tape.shape[1]} pixels is not a multiple of the channel width {channel_width}"
+        raise TapeShapeError("<array>", None, cause)
+    if tape.dtype == np.uint8:
+        return _core.refold_u8(np.ascontiguousarray(tape, np.uint8), channel_width)
+    return _core.refold_u16(np.ascontiguousarray(tape, np.uint16), channel_width)
+
+
+def _encode(source: Source) -> tuple[bytes, bool]:
+    return (source, False) if isinstance(source, bytes) else (os.fsencode(source), True)
+
+
+def _check_page(page: int) -> int:
+    if not 0 <= page < 2**32:
+        raise ValueError(f"page must be 0 or more, not {page}.")
+    return page
+
+
+def check_width(channel_width: int | None) -> int:
+    """Return a channel width as the core takes it: 0 for none."""
+    if channel_width is not None and not 1 <= channel_width < 2**32:
+        raise ValueError(f"channel_width must be at least 1 pixel or None, not {channel_width}.")
+    return channel_width or 0
+
+
+def _error(status: tuple[str, int | None, str], source: Source) -> DecodeError:
+    path = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
+    return ImageStatus(path, *status).error()
