@@ -1,0 +1,23 @@
+"""Fixtures for the whole suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def shared_data_dir() -> Path | None:
+    """Return the folder of real images beside the repository, or None where it is absent."""
+    return SHARED_DATA if SHARED_DATA.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real images, or skip the test where it is absent."""
+    folder = shared_data_dir()
+    if folder is None:
+        pytest.skip(f"the real images are not at {SHARED_DATA}")
+    return folder
