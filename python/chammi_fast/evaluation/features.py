@@ -1,0 +1,228 @@
+"""Find features and join them to the rows they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chammi_fast.errors import EvaluationError
+from chammi_fast.manifest import PATH_COLUMN
+from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN, embedding_matrix, has_table, read_embeddings, read_errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BLOCK_ROWS = 4096
+_LISTED = 3
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The rows to be scored.
+
+    Attributes
+    ----------
+    name : of the data set, "" for a table of the user's
+    origin : the file they were read from
+    table : all rows of the file
+    chosen : (M,) int64, which of them are to be scored, ascending; the others may have features or not
+    """
+
+    name: str
+    origin: Path
+    table: pa.Table
+    chosen: np.ndarray
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Rows with their features.
+
+    Attributes
+    ----------
+    rows : the listing's chosen rows that have features, in its order
+    features : (N, D) float32, one row each, finite
+    joined : how they were matched: by "key", or by "position" where the features carry none
+    missing : number of chosen rows without features
+    """
+
+    name: str
+    origin: Path
+    rows: pa.Table
+    features: np.ndarray
+    joined: Literal["key", "position"]
+    missing: int
+
+    def key(self, row: int) -> str:
+        """Name a row in a message."""
+        if PATH_COLUMN in self.rows.column_names:
+            return f"'{self.rows[PATH_COLUMN][row].as_py()}'"
+        return f"row {row + 1}"
+
+
+def find_features(folder: Path, name: str | None) -> Path | None:
+    """Choose the features in a folder: the folder itself for an embedding table, else an .npy file.
+
+    Parameters
+    ----------
+    name : of the .npy file; by default an embedding table is taken, or else the only .npy file
+
+    Returns
+    -------
+    None where the folder holds neither.
+
+    Raises
+    ------
+    EvaluationError
+        If the choice is open, or the named file is not among those there.
+    """
+    files = sorted(folder.glob("*.npy")) if folder.is_dir() else []
+    if name is not None:
+        wanted = [path for path in files if name in (path.name, path.stem)]
+        if wanted or not (files or has_table(folder)):
+            return wanted[0] if wanted else None
+        there = ", ".join(path.name for path in files) or "an embedding table only"
+        raise EvaluationError(f"{folder}: holds no '{name}.npy'; it holds {there}.")
+    if has_table(folder):
+        return folder
+    if len(files) > 1:
+        names = ", ".join(path.stem for path in files)
+        raise EvaluationError(f"{folder}: holds several .npy files ({names}): choose one by name (--name).")
+    return files[0] if files else None
+
+
+def join(listing: Listing, features: Path, *, allow_missing: bool) -> Joined:
+    """Match features to rows: an embedding table by key, an .npy file by position.
+
+    Raises
+    ------
+    EvaluationError
+        If rows and features do not match one to one, or features are not finite.
+    """
+    joined = _join_by_key(listing, features) if features.is_dir() else _join_by_position(listing, features)
+    if joined.missing and not allow_missing:
+        raise EvaluationError(
+            f"{features}: lacks {_count(joined.missing, 'row')} of {listing.origin}"
+            f"{_missing_details(listing, joined, features)}: embed them, or score the rest (--allow-missing)."
+        )
+    if not len(joined.features):
+        raise EvaluationError(
+            f"{features}: holds none of the {_count(len(listing.chosen), 'row')} of {listing.origin}."
+        )
+    _check_finite(joined, features)
+    return joined
+
+
+def _join_by_key(listing: Listing, folder: Path) -> Joined:
+    if PATH_COLUMN not in listing.table.column_names:
+        raise EvaluationError(
+            f"{listing.origin}: lacks the column '{PATH_COLUMN}' that its rows are matched by; "
+            f"its columns are {', '.join(listing.table.column_names)}."
+        )
+    listed = _unique_keys(listing.table[PATH_COLUMN], f"{listing.origin}", PATH_COLUMN)
+    table = read_embeddings(folder).select([KEY_COLUMN, EMBEDDING_COLUMN])
+    embedded = _unique_keys(table[KEY_COLUMN], f"{folder}", KEY_COLUMN)
+    extra = np.flatnonzero(pc.is_null(pc.index_in(embedded, value_set=listed)).to_numpy(zero_copy_only=False))
+    if extra.size:
+        raise EvaluationError(
+            f"{folder}: holds {_count(extra.size, 'row')} that {listing.origin} does not list: "
+            f"{_some(embedded, extra)}."
+        )
+    places = pc.fill_null(pc.index_in(listed, value_set=embedded), -1).to_numpy(zero_copy_only=False)[listing.chosen]
+    present = np.flatnonzero(places >= 0)
+    return _joined(listing, embedding_matrix(table), places[present], present, "key")
+
+
+def _join_by_position(listing: Listing, path: Path) -> Joined:
+    matrix = _read_npy(path)
+    if len(matrix) not in (len(listing.chosen), listing.table.num_rows):
+        raise EvaluationError(
+            f"{path}: holds {_count(len(matrix), 'row')}, but {listing.origin} lists {len(listing.chosen)}: "
+            "features without keys can only be matched one to one."
+        )
+    # Features of the chosen rows alone are as good as features of all rows: the counts tell which they are.
+    places = np.arange(len(matrix)) if len(matrix) == len(listing.chosen) else listing.chosen
+    failed = np.concatenate(
+        [np.isnan(matrix[start : start + _BLOCK_ROWS]).all(axis=1) for start in range(0, len(matrix), _BLOCK_ROWS)]
+    )
+    present = np.flatnonzero(~failed[places])
+    return _joined(listing, matrix, places[present], present, "position")
+
+
+def _joined(
+    listing: Listing, matrix: np.ndarray, places: np.ndarray, present: np.ndarray, how: Literal["key", "position"]
+) -> Joined:
+    in_order = len(places) == len(matrix) and bool((places == np.arange(len(places))).all())
+    return Joined(
+        name=listing.name,
+        origin=listing.origin,
+        rows=listing.table.take(pa.array(listing.chosen[present])),
+        features=matrix if in_order else matrix[places],
+        joined=how,
+        missing=len(listing.chosen) - len(present),
+    )
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        matrix = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise EvaluationError(f"{path}: not a readable .npy file: {str(error).splitlines()[0]}.") from None
+    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or not matrix.size:
+        shape = getattr(matrix, "shape", "several arrays")
+        raise EvaluationError(f"{path}: holds {shape}, not an (N, D) array of numbers.")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(matrix, dtype=np.float32)
+
+
+def _unique_keys(column: pa.ChunkedArray, origin: str, name: str) -> pa.Array:
+    keys = pc.cast(column, pa.string()).combine_chunks()
+    if keys.null_count:
+        raise EvaluationError(f"{origin}: column '{name}' is empty in {_count(keys.null_count, 'row')}.")
+    counts = pc.value_counts(keys)
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        first = repeated.field("values")[0].as_py()
+        rows = pc.sum(repeated.field("counts")).as_py() - len(repeated)
+        raise EvaluationError(f"{origin}: '{first}' appears more than once ({_count(rows, 'duplicate row')} in all).")
+    return keys
+
+
+def _missing_details(listing: Listing, joined: Joined, features: Path) -> str:
+    if joined.joined == "position":
+        return " (all-NaN rows: failed images)"
+    listed = pc.cast(listing.table[PATH_COLUMN], pa.string()).combine_chunks().take(pa.array(listing.chosen))
+    present = pc.cast(joined.rows[PATH_COLUMN], pa.string()).combine_chunks()
+    missing = np.flatnonzero(pc.is_null(pc.index_in(listed, value_set=present)).to_numpy(zero_copy_only=False))
+    failed = int(pc.sum(pc.is_in(listed.take(pa.array(missing)), value_set=_failed_keys(features))).as_py() or 0)
+    reason = f" ({failed} failed to decode, see errors.parquet)" if failed else ""
+    return f"{reason}: {_some(listed, missing)}"
+
+
+def _failed_keys(folder: Path) -> pa.Array:
+    return pc.cast(read_errors(folder)[KEY_COLUMN], pa.string()).combine_chunks()
+
+
+def _check_finite(joined: Joined, features: Path) -> None:
+    bad: list[int] = []
+    for start in range(0, len(joined.features), _BLOCK_ROWS):
+        finite = np.isfinite(joined.features[start : start + _BLOCK_ROWS]).all(axis=1)
+        bad.extend((np.flatnonzero(~finite) + start).tolist())
+    if bad:
+        raise EvaluationError(
+            f"{features}: {_count(len(bad), 'row')} with features that are NaN or infinite, "
+            f"the first of {joined.key(bad[0])}."
+        )
+
+
+def _some(keys: pa.Array, places: np.ndarray) -> str:
+    named = ", ".join(f"'{keys[int(place)].as_py()}'" for place in places[:_LISTED])
+    return named if len(places) <= _LISTED else f"{named} and {len(places) - _LISTED} more"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

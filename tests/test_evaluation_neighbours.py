@@ -1,0 +1,271 @@
+"""Nearest neighbours against brute-force definitions, ties and all."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from chammi_fast.errors import EvaluationError
+from chammi_fast.evaluation import duplicates, neighbours, space
+from chammi_fast.evaluation.duplicates import representatives
+from chammi_fast.evaluation.neighbours import NONE, References, nearer, nearest, nearest_in_other_groups
+from chammi_fast.evaluation.space import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+faiss = pytest.importorskip("faiss")
+METRICS: tuple[space.Metric, ...] = ("cosine", "l2")
+
+
+def brute_force(metric: str, features: np.ndarray, queries: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """The definition: highest cosine, or least distance, in float64; of equals the lowest row."""
+    references = np.sort(references)
+    if not references.size:
+        return np.full(len(queries), NONE)
+    x = features.astype(np.float64)
+    if metric == "cosine":
+        x /= np.sqrt((x**2).sum(axis=1, keepdims=True))
+        nearness = np.stack([(x[references] * x[query]).sum(axis=1) for query in queries])
+    else:
+        nearness = np.stack([-((x[references] - x[query]) ** 2).sum(axis=1) for query in queries])
+    winners: np.ndarray = references[nearness.argmax(axis=1)]
+    return winners
+
+
+def exact(metric: str, features: np.ndarray, query: int, references: np.ndarray) -> int:
+    """The same for whole numbers, by arithmetic without any rounding: where rows tie, they truly tie."""
+    best, winner = (0, 0), NONE  # a fraction: numerator, denominator
+    q = [int(value) for value in features[query]]
+    for row in np.sort(references).tolist():
+        r = [int(value) for value in features[row]]
+        if metric == "cosine":
+            product = sum(a * b for a, b in zip(q, r, strict=True))
+            nearness = (product * abs(product), sum(b * b for b in r))
+        else:
+            nearness = (-sum((a - b) ** 2 for a, b in zip(q, r, strict=True)), 1)
+        if winner == NONE or nearness[0] * best[1] > best[0] * nearness[1]:
+            best, winner = nearness, row
+    return winner
+
+
+@st.composite
+def whole_numbers(draw: st.DrawFn) -> np.ndarray:
+    """(N, D) small whole numbers without zero rows: duplicates, proportional rows and ties abound."""
+    shape = draw(st.tuples(st.integers(2, 40), st.integers(1, 4)))
+    features = draw(hnp.arrays(np.float32, shape, elements=st.integers(-3, 3).map(float), fill=st.just(1.0)))
+    features[~features.any(axis=1), 0] = 1
+    return features
+
+
+def small_limits(proposals: int, group_rows: int) -> ExitStack:
+    """Make every path run on small problems: growing proposals, several searches, groups alone and together."""
+    stack = ExitStack()
+    stack.enter_context(mock.patch.object(neighbours, "PROPOSALS", proposals))
+    stack.enter_context(mock.patch.object(neighbours, "_ROWS_PER_GROUP_BLOCK", group_rows))
+    stack.enter_context(mock.patch.object(neighbours, "_QUERIES_PER_SEARCH", 7))
+    stack.enter_context(mock.patch.object(space, "_BLOCK_VALUES", 20))
+    stack.enter_context(mock.patch.object(duplicates, "_BLOCK_ROWS", 5))
+    return stack
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), features=whole_numbers(), proposals=st.sampled_from([1, 2, 8]))
+def test_nearest_is_exact_on_whole_numbers(
+    metric: space.Metric, data: st.DataObject, features: np.ndarray, proposals: int
+) -> None:
+    train = np.array(data.draw(st.lists(st.booleans(), min_size=len(features), max_size=len(features))))
+    queries, references = np.flatnonzero(~train), np.flatnonzero(train)
+    with small_limits(proposals, 512):
+        world = Space(features, metric)
+        found = nearest(world, queries, References.of(world, references))
+    assert found.tolist() == [exact(metric, features, query, references) for query in queries.tolist()]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@settings(max_examples=100, deadline=None)
+@given(
+    data=st.data(), features=whole_numbers(), proposals=st.sampled_from([1, 8]), group_rows=st.sampled_from([1, 6, 512])
+)
+def test_leaving_groups_out_is_exact_on_whole_numbers(
+    metric: space.Metric, data: st.DataObject, features: np.ndarray, proposals: int, group_rows: int
+) -> None:
+    # -1 marks a training row; few groups, so that some have one member, and often there is one group only.
+    groups = np.array(data.draw(st.lists(st.integers(-1, 5), min_size=len(features), max_size=len(features))))
+    rows, train = np.flatnonzero(groups >= 0), np.flatnonzero(groups < 0)
+    expected = [
+        exact(metric, features, row, np.concatenate([train, rows[groups[rows] != groups[row]]]))
+        for row in rows.tolist()
+    ]
+    with small_limits(proposals, group_rows):
+        world = Space(features, metric)
+        found = nearer(
+            world,
+            rows,
+            nearest(world, rows, References.of(world, train)),
+            nearest_in_other_groups(world, rows, groups[rows]),
+        )
+    assert found.tolist() == expected
+
+
+def shaped(kind: str, rows: int = 1200, dimensions: int = 96) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((rows, dimensions)).astype(np.float32)
+    match kind:
+        case "collapsed":  # what an untrained network gives: one large common part, differences of a millionth
+            x = (rng.standard_normal(dimensions) + 3e-6 * x.astype(np.float64)).astype(np.float32)
+        case "near copies":  # rows that float32 distances cannot tell apart
+            x = x[rng.integers(0, 30, rows)] * (1 + 1e-5 * rng.standard_normal((rows, 1))).astype(np.float32)
+            x += (1e-5 * rng.standard_normal(x.shape)).astype(np.float32)
+        case "outliers":
+            x[::100] *= 1e6
+        case "huge":
+            x *= np.float32(1e37)
+        case "tiny":
+            x *= np.float32(1e-30)
+        case "offset":
+            x += 1e4
+        case "sparse":
+            x = np.maximum(x - 1.5, 0)
+            x[~x.any(axis=1), 0] = 1
+    return x
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["normal", "collapsed", "near copies", "outliers", "huge", "tiny", "offset", "sparse"])
+def test_equals_the_float64_definition_on_real_numbers(kind: str, metric: space.Metric) -> None:
+    features = shaped(kind)
+    queries, references = np.arange(0, len(features), 2), np.arange(1, len(features), 2)
+    world = Space(features, metric)
+    found = nearest(world, queries, References.of(world, references))
+    np.testing.assert_array_equal(found, brute_force(metric, features, queries, references))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("sizes", [(1,) * 400, (200, 1, 1, 198), (600, 3, 597), (1200,)], ids=str)
+def test_groups_of_any_size(sizes: tuple[int, ...], metric: space.Metric) -> None:
+    rng = np.random.default_rng(7)
+    groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    features = shaped("normal", len(groups), 12)
+    features[rng.integers(0, len(groups), len(groups) // 3)] = features[0]
+    rows = np.arange(len(groups))
+    expected = np.full(len(groups), NONE)
+    for group in range(len(sizes)):
+        own = groups == group
+        expected[own] = brute_force(metric, features, rows[own], rows[~own])
+    np.testing.assert_array_equal(nearest_in_other_groups(Space(features, metric), rows, groups), expected)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_ten_thousand_duplicates_give_the_lowest_row(metric: space.Metric) -> None:
+    rng = np.random.default_rng(3)
+    features = np.tile(rng.standard_normal(24).astype(np.float32), (10_400, 1))
+    features[:100] = rng.standard_normal((100, 24))
+    features[300:350] *= np.float32(1 + 2e-7)  # no copy, yet within Faiss's rounding of one
+    queries, references = np.arange(10_350, 10_400), np.arange(10_350)
+    world = Space(features, metric)
+    expected = brute_force(metric, features, queries[:1], references)[0]
+    assert 100 <= expected < 350
+    assert set(nearest(world, queries, References.of(world, references)).tolist()) == {expected}
+    groups = np.arange(len(features)) % 3
+    everything = np.arange(len(features))
+    found = nearest_in_other_groups(world, everything, groups)
+    copies = everything[(features == features[100]).all(axis=1)]
+    lowest = {group: copies[groups[copies] != group][0] for group in range(3)}
+    np.testing.assert_array_equal(found[copies], [lowest[group] for group in groups[copies].tolist()])
+
+
+def test_ties_of_rows_that_are_no_copies_make_the_proposals_grow() -> None:
+    # 3,000 different rows at the same distance of the query: a permutation of its coordinates' signs and places.
+    rng = np.random.default_rng(11)
+    features = np.zeros((3001, 64), dtype=np.float32)
+    for row in features[1:]:
+        row[rng.choice(64, 8, replace=False)] = rng.choice([-1, 1], 8)
+    world = Space(features, "l2")
+    asked: list[int] = []
+
+    def knn(xq: np.ndarray, xb: np.ndarray, k: int) -> Any:
+        asked.append(k)
+        return faiss.knn(xq, xb, k)
+
+    with mock.patch.object(neighbours, "require", lambda *_, **__: mock.Mock(knn=knn)):
+        found = nearest(world, np.array([0]), References.of(world, np.arange(3000, 0, -1)))
+    assert found.tolist() == [1]
+    assert asked == [8, 64, 512, 3000]
+
+
+@pytest.fixture
+def threads() -> Iterator[Any]:
+    before = faiss.omp_get_max_threads()
+    yield faiss.omp_set_num_threads
+    faiss.omp_set_num_threads(before)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["near copies", "collapsed"])
+def test_threads_and_batches_do_not_change_the_answer(kind: str, metric: space.Metric, threads: Any) -> None:
+    features = shaped(kind)
+    queries, references = np.arange(600), np.arange(600, 1200)
+    groups = np.random.default_rng(0).integers(0, 9, 600)
+    world = Space(features, metric)
+    answers = []
+    for count in (1, 2):
+        threads(count)
+        answers.append(nearest(world, queries, References.of(world, references)))
+        answers.append(nearest_in_other_groups(world, queries, groups))
+    np.testing.assert_array_equal(answers[0], answers[2])
+    np.testing.assert_array_equal(answers[1], answers[3])
+    reversed_references = References.of(world, references[::-1].copy())
+    singly = [nearest(world, queries[i : i + 1], reversed_references)[0] for i in range(0, 600, 7)]
+    np.testing.assert_array_equal(singly, answers[0][::7])
+
+
+def test_a_score_depends_on_its_pair_alone() -> None:
+    for dimensions in (1, 3, 8, 9, 127, 128, 129, 768, 1000):
+        world = Space(shaped("normal", 40, dimensions), "cosine")
+        queries, references = np.repeat(np.arange(20), 20), np.tile(np.arange(20, 40), 20)
+        together = world.score(queries, references)
+        alone = [world.score(queries[i : i + 1], references[i : i + 1])[0] for i in range(400)]
+        np.testing.assert_array_equal(together, alone)
+
+
+@given(whole_numbers(), st.data())
+def test_representatives_are_the_copies_that_can_win(features: np.ndarray, data: st.DataObject) -> None:
+    groups = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(features), max_size=len(features))))
+    rows = np.arange(len(features))
+    kept = representatives(features, rows, groups)
+    for row in rows:
+        for left_out in range(4):
+            copies = rows[(features == features[row]).all(axis=1) & (groups != left_out)]
+            assert not copies.size or copies[0] in kept
+    first = {features[row].tobytes(): row for row in rows[::-1]}
+    assert representatives(features, rows).tolist() == sorted(first.values())
+
+
+def test_different_rows_with_the_same_hash_are_all_kept() -> None:
+    features = shaped("normal", 50, 4)
+    features[30:] = features[:20]
+    with mock.patch.object(np.random, "default_rng") as rng:
+        # Weights of 1 give the same hash to every order of the same numbers.
+        rng.return_value.integers.return_value = np.ones(4, dtype=np.uint64)
+        features[10:20] = features[:10, ::-1]
+        kept = representatives(features, np.arange(50))
+    assert kept.tolist() == [*range(30), *range(40, 50)]
+
+
+def test_no_references_and_unknown_metric() -> None:
+    world = Space(shaped("normal", 10, 3), "l2")
+    nothing = np.empty(0, dtype=np.int64)
+    assert nearest(world, np.arange(10), References.of(world, nothing)).tolist() == [NONE] * 10
+    assert nearest(world, nothing, References.of(world, np.arange(10))).size == 0
+    assert nearest_in_other_groups(world, nothing, nothing).size == 0
+    with pytest.raises(EvaluationError, match="'manhattan' is unknown; there are cosine, l2"):
+        Space(world.features, "manhattan")  # type: ignore[arg-type]
