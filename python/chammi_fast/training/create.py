@@ -176,6 +176,7 @@ def _load_body(backbone: ConvNeXt, state: Mapping[str, Tensor], origin: object) 
 def _read_tensors(path: Path) -> dict[str, Any]:
     """Read a file of tensors (safetensors or torch.save) without running code that it may hold."""
     import pickle
+    import zipfile
 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -187,6 +188,8 @@ def _read_tensors(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ExportError(f"{path}: the weights cannot be read: {error.strerror or error}.") from None
     except pickle.UnpicklingError:
+        if not zipfile.is_zipfile(path):
+            raise ExportError(f"{path}: is not a file of weights.") from None
         raise ExportError(
             f"{path}: holds more than tensors, and loading it would run code that it brings: it is refused."
         ) from None

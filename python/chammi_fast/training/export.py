@@ -15,14 +15,14 @@ import chammi_fast
 from chammi_fast.channels import resolve_channels
 from chammi_fast.errors import ExportError
 from chammi_fast.extras import require
-from chammi_fast.files import replacing
+from chammi_fast.files import make_folder, replacing
 from chammi_fast.model import load_model
 from chammi_fast.runtime.graph import CHANNELS_INPUT, embed_spec, specialise, weights_sha256
 from chammi_fast.training.create import NetworkOptions, create_network, load_weights
 from chammi_fast.training.naming import name_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from onnx import ModelProto
@@ -140,6 +140,7 @@ def export_onnx(
     OutputError
         If the file cannot be written.
     """
+    make_folder(path.parent)
     network = copy.deepcopy(network).cpu().float().eval()
     network.complete_tokens()
     fixed = None if channels is None else resolve_channels(channels, spec)
@@ -230,6 +231,7 @@ def _measure(network: ChannelAdaptiveNetwork, path: Path, model: ModelProto) -> 
         cases = {", ".join(spec.fixed_channels): spec.fixed_channels}
     else:
         cases = {**spec.configurations, "all tokens": tuple(token.name for token in spec.tokens)}
+    run_adaptive = None if spec.fixed_channels is not None else _open_adaptive(model)
     generator = np.random.default_rng(0)
     size = spec.preprocessing.size or 224
     differences = {}
@@ -239,17 +241,20 @@ def _measure(network: ChannelAdaptiveNetwork, path: Path, model: ModelProto) -> 
         with torch.inference_mode():
             expected = network(torch.from_numpy(images), torch.from_numpy(ids)).numpy()
         differences[f"{name} (bound)"] = relative_difference(loaded.bind(tokens).embed(images), expected)
-        if spec.fixed_channels is None:
-            adaptive = _run_adaptive(model, images, ids)
-            differences[f"{name} (adaptive)"] = relative_difference(adaptive, expected)
+        if run_adaptive is not None:
+            differences[f"{name} (adaptive)"] = relative_difference(run_adaptive(images, ids), expected)
     return differences
 
 
-def _run_adaptive(model: ModelProto, images: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def _open_adaptive(model: ModelProto) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     library = require("onnxruntime", purpose="verifying the exported file")
     session = library.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    result: np.ndarray = session.run(None, {"image": images, CHANNELS_INPUT: ids})[0]
-    return result
+
+    def run(images: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        result: np.ndarray = session.run(None, {"image": images, CHANNELS_INPUT: ids})[0]
+        return result
+
+    return run
 
 
 def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
