@@ -15,6 +15,7 @@ from chammi_fast.errors import BackendError, ChannelError, SpecError
 from chammi_fast.runtime import open_backend
 from chammi_fast.runtime.graph import (
     CHANNELS_INPUT,
+    IMAGE_INPUT,
     embedded_spec,
     network_inputs,
     read_onnx,
@@ -249,12 +250,12 @@ def _check_form(path: Path, spec: Spec, network: ModelProto) -> None:
     """Compare the inputs that the network has with those that its description implies."""
     inputs = {value.name: value for value in network_inputs(network)}
     if spec.form == "adaptive":
-        if set(inputs) != {"image", CHANNELS_INPUT}:
+        if set(inputs) != {IMAGE_INPUT, CHANNELS_INPUT}:
             raise SpecError(
                 f"{path}: described as adaptive, but its inputs are {', '.join(inputs) or 'none'} instead of image and "
                 f"channels; a network of fixed channels is described with form 'specialised' and fixed_channels."
             )
-        _check_image_input(path, spec, inputs["image"])
+        _check_image_input(path, spec, inputs[IMAGE_INPUT])
         return
     if len(inputs) != 1:
         raise SpecError(f"{path}: described as specialised, but its inputs are {', '.join(inputs) or 'none'}.")

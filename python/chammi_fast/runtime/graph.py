@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
-CHANNELS_INPUT = "channels"
+IMAGE_INPUT, CHANNELS_INPUT = "image", "channels"  # of an adaptive network
 PURPOSE = "reading a model file"
 
 
@@ -117,7 +117,7 @@ def specialise(model: ModelProto, token_ids: Sequence[int]) -> ModelProto:
     result.CopyFrom(model)
     graph = result.graph
     graph.initializer.append(numpy_helper.from_array(np.asarray(token_ids, dtype=np.int64), CHANNELS_INPUT))
-    _remove(graph.input, lambda value: value.name == CHANNELS_INPUT)
+    _remove(graph.input, lambda value: value.name != IMAGE_INPUT)
     del graph.value_info[:]
     adapter = _constant_nodes(graph)
     _replace(graph, adapter, _evaluate(result, adapter))

@@ -17,7 +17,7 @@ from chammi_fast.errors import ExportError
 from chammi_fast.extras import require
 from chammi_fast.files import make_folder, replacing
 from chammi_fast.model import load_model
-from chammi_fast.runtime.graph import CHANNELS_INPUT, embed_spec, specialise, weights_sha256
+from chammi_fast.runtime.graph import CHANNELS_INPUT, IMAGE_INPUT, embed_spec, specialise, weights_sha256
 from chammi_fast.training.create import NetworkOptions, create_network, load_weights
 from chammi_fast.training.naming import name_weights
 
@@ -191,9 +191,9 @@ def _trace(network: ChannelAdaptiveNetwork, spec: Spec) -> ModelProto:
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
-            input_names=["image", CHANNELS_INPUT],
+            input_names=[IMAGE_INPUT, CHANNELS_INPUT],
             output_names=["embedding"],
-            dynamic_shapes={"image": {0: dynamic, 1: dynamic}, CHANNELS_INPUT: {0: dynamic}},
+            dynamic_shapes={IMAGE_INPUT: {0: dynamic, 1: dynamic}, CHANNELS_INPUT: {0: dynamic}},
         )
     if program is None:
         raise ExportError("PyTorch's exporter returned nothing.")
@@ -251,7 +251,7 @@ def _open_adaptive(model: ModelProto) -> Callable[[np.ndarray, np.ndarray], np.n
     session = library.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def run(images: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        result: np.ndarray = session.run(None, {"image": images, CHANNELS_INPUT: ids})[0]
+        result: np.ndarray = session.run(None, {IMAGE_INPUT: images, CHANNELS_INPUT: ids})[0]
         return result
 
     return run
