@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -183,6 +183,19 @@ def test_ten_thousand_duplicates_give_the_lowest_row(metric: space.Metric) -> No
     np.testing.assert_array_equal(found[copies], [lowest[group] for group in groups[copies].tolist()])
 
 
+@contextmanager
+def recorded_searches() -> Iterator[list[tuple[int, int]]]:
+    """Collect what Faiss is asked: numbers of queries, and of proposals for each."""
+    asked: list[tuple[int, int]] = []
+
+    def knn(xq: np.ndarray, xb: np.ndarray, k: int) -> Any:
+        asked.append((len(xq), k))
+        return faiss.knn(xq, xb, k)
+
+    with mock.patch.object(neighbours, "require", lambda *_, **__: mock.Mock(knn=knn)):
+        yield asked
+
+
 def test_ties_of_rows_that_are_no_copies_make_the_proposals_grow() -> None:
     # 3,000 different rows at the same distance of the query: a permutation of its coordinates' signs and places.
     rng = np.random.default_rng(11)
@@ -190,16 +203,23 @@ def test_ties_of_rows_that_are_no_copies_make_the_proposals_grow() -> None:
     for row in features[1:]:
         row[rng.choice(64, 8, replace=False)] = rng.choice([-1, 1], 8)
     world = Space(features, "l2")
-    asked: list[int] = []
-
-    def knn(xq: np.ndarray, xb: np.ndarray, k: int) -> Any:
-        asked.append(k)
-        return faiss.knn(xq, xb, k)
-
-    with mock.patch.object(neighbours, "require", lambda *_, **__: mock.Mock(knn=knn)):
+    with recorded_searches() as asked:
         found = nearest(world, np.array([0]), References.of(world, np.arange(3000, 0, -1)))
     assert found.tolist() == [1]
-    assert asked == [8, 64, 512, 3000]
+    assert asked == [(1, 8), (1, 64), (1, 512), (1, 3000)]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["normal", "collapsed", "outliers", "offset", "huge"])
+def test_ordinary_features_are_settled_by_one_search(kind: str, metric: space.Metric) -> None:
+    features = shaped(kind)
+    world = Space(features, metric)
+    with recorded_searches() as asked:
+        nearest(world, np.arange(600), References.of(world, np.arange(600, 1200)))
+    # An outlier is as far from all other rows as float32 can tell; it alone needs a second look.
+    assert asked[0] == (600, 8)
+    assert all(queries <= 6 for queries, _ in asked[1:])
+    assert kind == "outliers" or len(asked) == 1
 
 
 @pytest.fixture
