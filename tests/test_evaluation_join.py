@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from chammi_fast.errors import EvaluationError, ManifestError, TableError
 from chammi_fast.evaluation import Scores, evaluate
+from chammi_fast.manifest import read_table
 from score_cases import DataSet, expected_scores, random_data_set, write_chammi, write_csv, write_errors, write_table
 
 if TYPE_CHECKING:
@@ -240,6 +243,23 @@ def test_faults_of_a_table_are_named(table: Path, folders: tuple[Path, Path], tm
         evaluate(**(good | {"where": "colour == 1"}))
     with pytest.raises(EvaluationError, match="belong to a table of your own"):
         evaluate(*folders, where='set == "mine"')
+
+
+def test_parquet_manifests_are_understood_whatever_their_types(
+    table: Path, folders: tuple[Path, Path], data_set: DataSet
+) -> None:
+    csv_table = read_table(table)
+    arguments: dict[str, Any] = {"label": "kind", "split": "part", "where": 'set == "mine"', "features": folders[1]}
+    expected = evaluate(manifest=table, **arguments).tasks
+    kind = csv_table["kind"].combine_chunks()
+    typed = csv_table.set_column(1, "kind", kind.dictionary_encode())
+    typed = typed.set_column(0, "file_path", csv_table["file_path"].cast(pa.large_string()))
+    parquet.write_table(typed, table.with_suffix(".parquet"))
+    assert evaluate(manifest=table.with_suffix(".parquet"), **arguments).tasks == expected
+    lists = pa.ListArray.from_arrays(pa.array(range(len(kind) + 1), pa.int32()), kind)
+    parquet.write_table(csv_table.set_column(1, "kind", lists), table.with_suffix(".parquet"))
+    with pytest.raises(EvaluationError, match=r"cells.parquet: column 'kind' holds list<.*, not text or numbers"):
+        evaluate(manifest=table.with_suffix(".parquet"), **arguments)
 
 
 def test_several_feature_folders_for_one_table_are_named(

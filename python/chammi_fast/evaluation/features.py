@@ -11,7 +11,15 @@ import pyarrow.compute as pc
 
 from chammi_fast.errors import EvaluationError
 from chammi_fast.manifest import PATH_COLUMN
-from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN, embedding_matrix, has_table, read_embeddings, read_errors
+from chammi_fast.table import (
+    EMBEDDING_COLUMN,
+    ERRORS_FILE,
+    KEY_COLUMN,
+    embedding_matrix,
+    has_table,
+    read_embeddings,
+    read_errors,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,9 +131,9 @@ def _join_by_key(listing: Listing, folder: Path) -> Joined:
             f"{listing.origin}: lacks the column '{PATH_COLUMN}' that its rows are matched by; "
             f"its columns are {', '.join(listing.table.column_names)}."
         )
-    listed = _unique_keys(listing.table[PATH_COLUMN], f"{listing.origin}", PATH_COLUMN)
+    listed = _unique_keys(listing.table, PATH_COLUMN, listing.origin)
     table = read_embeddings(folder).select([KEY_COLUMN, EMBEDDING_COLUMN])
-    embedded = _unique_keys(table[KEY_COLUMN], f"{folder}", KEY_COLUMN)
+    embedded = _unique_keys(table, KEY_COLUMN, folder)
     extra = np.flatnonzero(pc.is_null(pc.index_in(embedded, value_set=listed)).to_numpy(zero_copy_only=False))
     if extra.size:
         raise EvaluationError(
@@ -179,8 +187,22 @@ def _read_npy(path: Path) -> np.ndarray:
         return np.ascontiguousarray(matrix, dtype=np.float32)
 
 
-def _unique_keys(column: pa.ChunkedArray, origin: str, name: str) -> pa.Array:
-    keys = pc.cast(column, pa.string()).combine_chunks()
+def text_column(table: pa.Table, name: str, origin: Path) -> pa.Array:
+    """Read a column as text, whatever its type.
+
+    Raises
+    ------
+    EvaluationError
+        If its values are not single values (lists, say).
+    """
+    try:
+        return pc.cast(table[name], pa.string()).combine_chunks()
+    except pa.ArrowException:
+        raise EvaluationError(f"{origin}: column '{name}' holds {table[name].type}, not text or numbers.") from None
+
+
+def _unique_keys(table: pa.Table, name: str, origin: Path) -> pa.Array:
+    keys = text_column(table, name, origin)
     if keys.null_count:
         raise EvaluationError(f"{origin}: column '{name}' is empty in {_count(keys.null_count, 'row')}.")
     counts = pc.value_counts(keys)
@@ -195,16 +217,13 @@ def _unique_keys(column: pa.ChunkedArray, origin: str, name: str) -> pa.Array:
 def _missing_details(listing: Listing, joined: Joined, features: Path) -> str:
     if joined.joined == "position":
         return " (all-NaN rows: failed images)"
-    listed = pc.cast(listing.table[PATH_COLUMN], pa.string()).combine_chunks().take(pa.array(listing.chosen))
-    present = pc.cast(joined.rows[PATH_COLUMN], pa.string()).combine_chunks()
+    listed = text_column(listing.table, PATH_COLUMN, listing.origin).take(pa.array(listing.chosen))
+    present = text_column(joined.rows, PATH_COLUMN, listing.origin)
     missing = np.flatnonzero(pc.is_null(pc.index_in(listed, value_set=present)).to_numpy(zero_copy_only=False))
-    failed = int(pc.sum(pc.is_in(listed.take(pa.array(missing)), value_set=_failed_keys(features))).as_py() or 0)
-    reason = f" ({failed} failed to decode, see errors.parquet)" if failed else ""
+    recorded = text_column(read_errors(features), KEY_COLUMN, features / ERRORS_FILE)
+    failed = int(pc.sum(pc.is_in(listed.take(pa.array(missing)), value_set=recorded)).as_py() or 0)
+    reason = f" ({failed} failed to decode, see {ERRORS_FILE})" if failed else ""
     return f"{reason}: {_some(listed, missing)}"
-
-
-def _failed_keys(folder: Path) -> pa.Array:
-    return pc.cast(read_errors(folder)[KEY_COLUMN], pa.string()).combine_chunks()
 
 
 def _check_finite(joined: Joined, features: Path) -> None:

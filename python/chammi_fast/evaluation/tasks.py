@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from chammi_fast.chammi import DATA_SETS, LABEL_COLUMN, SPLIT_COLUMN, TRAIN
 from chammi_fast.errors import EvaluationError
+from chammi_fast.evaluation.features import text_column
 
 if TYPE_CHECKING:
     from chammi_fast.evaluation.features import Joined
@@ -103,7 +103,7 @@ def table_plan(joined: Joined, columns: Columns) -> Plan:
     """
     name = columns.split or SPLIT_COLUMN
     split = _splits(joined, name)
-    written = _text(joined.rows[name])
+    written = _text(joined, name)
     tasks = []
     for value in sorted(set(written.tolist()) - {""}):
         if value.lower() != TRAIN.lower():
@@ -133,7 +133,7 @@ def _labels(joined: Joined, name: str | None, taking_part: np.ndarray) -> tuple[
     present = next((column for column in wanted if column in joined.rows.column_names), None)
     if present is None:
         raise EvaluationError(_lacks(joined, " or ".join(f"'{column}'" for column in wanted), "labels"))
-    codes, names = _codes(joined.rows[present])
+    codes, names = _codes(joined, present)
     unlabelled = np.flatnonzero(taking_part & (codes < 0))
     if unlabelled.size:
         raise EvaluationError(
@@ -146,7 +146,7 @@ def _labels(joined: Joined, name: str | None, taking_part: np.ndarray) -> tuple[
 def _groups(joined: Joined, name: str, rows: np.ndarray, task: str) -> np.ndarray:
     if name not in joined.rows.column_names:
         raise EvaluationError(_lacks(joined, f"'{name}'", f"groups to leave out of {task}"))
-    groups: np.ndarray = _codes(joined.rows[name])[0][rows]
+    groups: np.ndarray = _codes(joined, name)[0][rows]
     if (groups < 0).any():
         first = int(rows[np.argmax(groups < 0)])
         raise EvaluationError(
@@ -160,12 +160,12 @@ def _splits(joined: Joined, name: str) -> np.ndarray:
     """Return (N,) lower-case text: users write Train, train and TRAIN."""
     if name not in joined.rows.column_names:
         raise EvaluationError(_lacks(joined, f"'{name}'", "training and test rows"))
-    return np.char.lower(_text(joined.rows[name]))
+    return np.char.lower(_text(joined, name))
 
 
 def _truth(joined: Joined, name: str) -> np.ndarray:
     """Read a boolean column, however it was written; an empty cell is false."""
-    text = np.char.lower(_text(joined.rows[name]))
+    text = np.char.lower(_text(joined, name))
     true, false = np.isin(text, _TRUE), np.isin(text, _FALSE)
     if not (true | false).all():
         first = text[np.argmin(true | false)]
@@ -173,14 +173,14 @@ def _truth(joined: Joined, name: str) -> np.ndarray:
     return true
 
 
-def _text(column: pa.ChunkedArray) -> np.ndarray:
+def _text(joined: Joined, name: str) -> np.ndarray:
     """(N,) str; "" where empty."""
-    values = pc.fill_null(pc.cast(column, pa.string()), "").to_pylist()
-    return np.array(values, dtype=np.str_) if values else np.empty(0, dtype="U1")
+    return np.array(pc.fill_null(text_column(joined.rows, name, joined.origin), "").to_pylist(), dtype=np.str_)
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, tuple[str, ...]]:
-    encoded = pc.dictionary_encode(pc.cast(column, pa.string()).combine_chunks())
+def _codes(joined: Joined, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(N,) int64 places in the distinct texts, -1 where empty; and these texts."""
+    encoded = pc.dictionary_encode(text_column(joined.rows, name, joined.origin))
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, tuple(encoded.dictionary.to_pylist())
 
@@ -191,6 +191,6 @@ def _lacks(joined: Joined, columns: str, purpose: str) -> str:
 
 
 def _values(joined: Joined, name: str) -> str:
-    values = sorted(set(_text(joined.rows[name]).tolist()))
+    values = sorted(set(_text(joined, name).tolist()))
     more = ", ..." if len(values) > _LISTED_VALUES else ""
     return f"column '{name}' holds {', '.join(repr(value) for value in values[:_LISTED_VALUES])}{more}"
