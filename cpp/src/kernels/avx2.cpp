@@ -1,8 +1,21 @@
 #include "kernels/portable.inl"
 #include "kernels/tables.hpp"
+#include "kernels/x86_rows.inl"
+#include "kernels/x86_unfilter.inl"
 
 namespace chammi {
+namespace {
 
-const Kernels avx2_kernels = portable_kernels("avx2");
+constexpr Kernels with_blocks() noexcept {
+    Kernels kernels = portable_kernels("avx2");
+    kernels.unfilter = unfilter_by_blocks;
+    kernels.integrate_u8 = integrate_u8_by_blocks;
+    kernels.integrate_u16 = integrate_u16_by_blocks;
+    return kernels;
+}
+
+}  // namespace
+
+const Kernels avx2_kernels = with_blocks();
 
 }  // namespace chammi
