@@ -75,7 +75,7 @@ def synthesise(
 
 def paint(row: Row, data_set: DataSet, seed: int, index: int) -> Tape:
     """Tape of the image in row `index` of a data set's table, (H, C * W) uint8."""
-    seen = look(row.domain, data_set, held_out=row.held_out)
+    seen = look(row.domain, data_set, novelty=row.novelty)
     return PAINTERS[data_set.name](_generator(seed, data_set.name, index), Subject(row.label, row.kind, seen))
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ANGLES = 512
 RADII = 64
+BEND = 0.03  # of borders between cells, relative to half the image's height
 
 
 @lru_cache(maxsize=16)
@@ -76,20 +77,38 @@ class Culture:
         return plane(table[(self.angle + wander.astype(np.intp)) % ANGLES, ring])
 
 
-def culture(shape: Shape, centres_px: Sequence[tuple[float, float]]) -> Culture:
+def culture(rng: np.random.Generator, shape: Shape, centres_px: Sequence[tuple[float, float]]) -> Culture:
     """Divide an image of `shape` among cells at `centres_px`, (row, column) from the image's centre."""
-    rows, columns = _pixel_centres(shape)
-    squared = np.stack([(rows - np.float32(y)) ** 2 + (columns - np.float32(x)) ** 2 for y, x in centres_px])
-    owner = squared.argmin(0)
-    nearest = np.sqrt(squared.min(0))
-    border = np.full(shape, np.float32(1e4))
-    if len(centres_px) > 1:
-        second = np.sqrt(np.partition(squared, 1, axis=0)[1])
-        border = (second - nearest) / 2
+    rows, columns = _warped(rng, shape)
+    owner = np.zeros(shape, np.intp)
+    nearest, second = np.full(shape, np.float32(np.inf)), np.full(shape, np.float32(1e8))
+    for cell, (y, x) in enumerate(centres_px):
+        squared = np.square(rows - np.float32(y)) + np.square(columns - np.float32(x))
+        owner[squared < nearest] = cell
+        second = np.minimum(second, np.maximum(nearest, squared))
+        nearest = np.minimum(nearest, squared)
+    nearest = np.sqrt(nearest)
+    border = plane((np.sqrt(second) - nearest) / 2)
     places = np.array(centres_px, dtype=np.float32)
     direction = np.arctan2(rows - places[owner, 0], columns - places[owner, 1])
     angle = ((direction + np.float32(np.pi)) * np.float32(ANGLES / (2 * np.pi))).astype(np.intp) % ANGLES
     return Culture(owner=owner, radius=nearest, angle=angle, border=border)
+
+
+def _warped(rng: np.random.Generator, shape: Shape) -> tuple[Plane, Plane]:
+    """Pixel coordinates (H, W) bent by slow waves, so that no border between cells is straight."""
+    rows, columns = _pixel_centres(shape)
+    reach = np.float32(min(shape) / 2)
+
+    def waves(places: Plane) -> Plane:
+        parts = [
+            np.sin(places * np.float32(wave * np.pi / reach) + np.float32(rng.uniform(0, 2 * np.pi)))
+            * np.float32(BEND * rng.standard_normal() / wave)
+            for wave in (2, 3, 5, 8)
+        ]
+        return plane(reach * sum(parts))
+
+    return plane(rows + waves(columns)), plane(columns + waves(rows))
 
 
 def soft(depth: Plane, width_px: float) -> Plane:

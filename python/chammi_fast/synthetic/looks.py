@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 Tape: TypeAlias = npt.NDArray[np.uint8]
 
 DOMAIN_SPREAD = 0.14  # standard deviation of log brightness between training domains
-IMAGE_SPREAD = 0.16  # standard deviation of log brightness between images of one domain
+IMAGE_SPREAD = 0.22  # standard deviation of log brightness between images of one domain
 BLUR_PX = 1.0  # mean blur of training domains, for an image 256 pixels high
-BACKGROUND = {"Allen": 0.03, "HPA": 0.008, "CP": 0.05}  # mean of training domains, of the full range
+BACKGROUND = {"Allen": 0.03, "HPA": 0.008, "CP": 0.075}  # mean of training domains, of the full range
+FOCUS_SPREAD = 0.2  # standard deviation of log blur between images of one domain
 NOISE = 0.018  # standard deviation of noise at full brightness, of the full range
-HELD_OUT_SHIFT = 1.0  # how far the domains that no training image shows are dimmed, blurred and mixed; 0 for none
+HELD_OUT_SHIFT = 0.8  # how far the domains that no training image shows are dimmed, blurred and mixed; 0 for none
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class Look:
     size: float
 
 
-def look(domain: str, data_set: DataSet, *, held_out: bool) -> Look:
-    """Return the look that belongs to a domain's name; `held_out` domains lie outside the range of the others."""
+def look(domain: str, data_set: DataSet, *, novelty: float) -> Look:
+    """Return the look that belongs to a domain's name; `novelty` above 0 puts it outside the range of the others."""
     rng = np.random.default_rng([zlib.crc32(f"{data_set.name}/{domain}".encode())])
-    shift = HELD_OUT_SHIFT if held_out else 0.0
+    shift = HELD_OUT_SHIFT * novelty
     gain = np.exp(DOMAIN_SPREAD * rng.standard_normal(len(data_set.channels)) * (1 + shift) - 0.2 * shift)
     return Look(
         gain=tuple(float(value) for value in gain),
@@ -71,7 +72,9 @@ def expose(rng: np.random.Generator, planes: Plane, seen: Look, levels: tuple[fl
     light = planes * gain.astype(np.float32)[:, None, None]
     light = light + np.float32(seen.bleed) * np.roll(light, 1, axis=0)
     sigma = seen.blur * planes.shape[1] / 256
-    return plane(blur(light, (sigma * rng.uniform(0.85, 1.2),) * len(levels)) + np.float32(seen.background))
+    return plane(
+        blur(light, (sigma * np.exp(FOCUS_SPREAD * rng.standard_normal()),) * len(levels)) + np.float32(seen.background)
+    )
 
 
 def digitise(rng: np.random.Generator, light: Plane, seen: Look) -> Tape:

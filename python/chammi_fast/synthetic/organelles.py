@@ -35,7 +35,7 @@ def speckles(scene: Scene, *, per_cell: int = 22) -> Plane:
     """Stain nuclear speckles: many small spots on a faint nucleus."""
     inside = np.maximum(scene.nucleus_depth - scene.unit, 0) > 0
     spots = puncta(scene.rng, inside + np.float32(1e-6), per_cell * _cells(scene), 0.8 * scene.unit)
-    return plane(scene.nucleus * (0.2 + 0.8 * spots))
+    return plane(scene.nucleus * (0.2 + 1.2 * _saturate(spots)))
 
 
 def golgi(scene: Scene, *, spread: float = 1.0, per_cell: int = 40) -> Plane:
@@ -44,8 +44,8 @@ def golgi(scene: Scene, *, spread: float = 1.0, per_cell: int = 40) -> Plane:
     offset = along - np.float32(11 * scene.unit)
     cloud = np.exp(-(np.square(offset / 4) + np.square(across / 8)) / np.float32(2 * (spread * scene.unit) ** 2))
     density = cloud * (scene.cytoplasm + np.float32(0.1) * scene.nucleus)
-    spots = puncta(scene.rng, density + np.float32(1e-6), int(per_cell * spread) * _cells(scene), 0.9 * scene.unit)
-    return plane(scene.cell * (0.9 * spots + 0.35 * cloud / spread))
+    spots = puncta(scene.rng, density + np.float32(1e-6), int(per_cell * spread) * _cells(scene), 0.7 * scene.unit)
+    return plane(scene.cell * (1.1 * _saturate(spots) + 0.25 * cloud / spread))
 
 
 def mitochondria(scene: Scene, *, fragments: float = 0.0, gather: float = 0.0) -> Plane:
@@ -60,7 +60,7 @@ def microtubules(scene: Scene) -> Plane:
     """Stain microtubules: fine fibres that run from the nucleus to the rim."""
     fibres = ridges(scene.culture.rays(scene.rng, (2.2, 7.0), scene.reach * 1.4), 0.4)
     haze = 0.25 + 0.75 * fibres
-    return plane((scene.cytoplasm + 0.35 * scene.nucleus) * scene.near * haze)
+    return plane((scene.cytoplasm * haze + 0.12 * scene.nucleus) * scene.near)
 
 
 def reticulum(scene: Scene, *, grain: float = 1.0) -> Plane:
@@ -76,7 +76,7 @@ def cytosol(scene: Scene) -> Plane:
 
 def membrane(scene: Scene) -> Plane:
     """Stain the plasma membrane: a bright rim and a faint sheet with ruffles."""
-    sheet = 0.3 + 0.12 * ridges(scene.noise(1.5), 0.5)
+    sheet = 0.35 + 0.04 * scene.noise(0.6) + 0.04 * scene.noise(3.0)
     return plane(scene.cell * sheet + 0.65 * scene.rim(2.5))
 
 
@@ -102,6 +102,11 @@ def actin_bundles(scene: Scene) -> Plane:
     wander = across / np.float32(0.8 * scene.unit) + 2.0 * scene.noise(8.0)
     fibres = np.clip(np.interp(wander % 255, np.arange(256), steps).astype(np.float32) - 0.4, 0, 1.2)
     return plane(scene.cell * (0.15 + 0.6 * fibres) + 0.25 * scene.rim(2.5))
+
+
+def _saturate(spots: Plane) -> Plane:
+    """Compress overlapping spots, so that a heap of them is not many times as bright as one."""
+    return plane(spots / (1 + np.float32(0.45) * spots))
 
 
 def _cells(scene: Scene) -> int:

@@ -20,11 +20,12 @@ from chammi_fast.synthetic.textures import Plane, double_size, ridges
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WEAKEST_EFFECT = 0.3  # of a label on its weakest image; 1 makes all images of a label alike
+WEAKEST_EFFECT = {"Allen": 0.0, "HPA": 0.3, "CP": 0.3}  # of a label; at 1 all images of a label are alike
+SIZE_SPREAD = 0.08  # standard deviation of the log size of cells between images
 LEVELS = {  # brightness of the channels that brings their mean near the published one
-    "Allen": (0.95, 1.0, 0.45),
-    "HPA": (0.42, 0.2, 0.45, 0.38),
-    "CP": (0.42, 0.5, 0.42, 0.6, 0.8),
+    "Allen": (0.95, 1.0, 0.4),
+    "HPA": (0.42, 0.2, 0.38, 0.36),
+    "CP": (0.3, 0.33, 0.26, 0.4, 0.55),
 }
 
 
@@ -44,9 +45,9 @@ class Subject:
     look: Look
 
 
-def strength(rng: np.random.Generator) -> float:
-    """How strongly an image shows its label, between `WEAKEST_EFFECT` and 1."""
-    return float(WEAKEST_EFFECT + (1 - WEAKEST_EFFECT) * np.sqrt(rng.random()))
+def strength(rng: np.random.Generator, name: str) -> float:
+    """How strongly an image of a data set shows its label, between `WEAKEST_EFFECT` and 1."""
+    return float(WEAKEST_EFFECT[name] + (1 - WEAKEST_EFFECT[name]) * np.sqrt(rng.random()))
 
 
 def paint_allen(rng: np.random.Generator, subject: Subject) -> Tape:
@@ -55,9 +56,9 @@ def paint_allen(rng: np.random.Generator, subject: Subject) -> Tape:
     scene, kept, condensed = _stage(rng, shape, subject.label, subject.look.size)
     if subject.label == "M1M2":
         threads = ridges(scene.noise(0.7), 0.7)
-        nucleus = scene.nucleus * ((1 - condensed) * 0.75 + condensed * (0.45 + 0.65 * threads))
+        nucleus = (1 - condensed) * stain.chromatin(scene) + condensed * scene.nucleus * (0.45 + 0.65 * threads)
     elif condensed:
-        nucleus = scene.nucleus * (1.0 + 0.12 * scene.noise(0.8))
+        nucleus = scene.nucleus * (0.9 + 0.12 * scene.noise(0.8))
     else:
         nucleus = stain.chromatin(scene)
     protein = stain.PROTEINS[subject.kind.lower()](scene)
@@ -70,10 +71,13 @@ def paint_allen(rng: np.random.Generator, subject: Subject) -> Tape:
 
 def _stage(rng: np.random.Generator, shape: tuple[int, int], label: str, size: float) -> tuple[Scene, int, float]:
     """Cells of a stage, how many of them are shown, and how condensed the chromatin is."""
-    effect = strength(rng)
+    effect = strength(rng, "Allen")
+    size *= float(np.exp(SIZE_SPREAD * rng.standard_normal()))
     body = Body(nucleus_px=60 * size, cell_px=118 * size, stretch=1.25, neighbours=5, spacing_px=215 * size)
     if label.startswith("M6M7"):
-        body = replace(body, nucleus_px=(54 - 16 * effect) * size, cell_px=88 * size, stretch=1.15, neighbours=4)
+        body = replace(
+            body, nucleus_px=(58 - 20 * effect) * size, cell_px=(108 - 24 * effect) * size, stretch=1.15, neighbours=4
+        )
         turn = rng.uniform(0, 2 * np.pi)
         half = np.array([np.sin(turn), np.cos(turn)]) * (44 + 10 * effect) * size
         complete = label == "M6M7_complete"
@@ -119,14 +123,18 @@ BODIES = {  # nucleus radius, cell radius (in 256ths of the image), stretch, nei
 }
 
 
+_HPA_LABELS = HPA.train_labels + HPA.tasks[2].novel_labels
+
+
 def paint_hpa(rng: np.random.Generator, subject: Subject) -> Tape:
     """Paint cells of a line with one stained protein: (512, 2048) uint8, at half size and then doubled."""
     nucleus, cell, stretch, neighbours, spacing = BODIES[subject.kind]
     size = subject.look.size
     body = Body(nucleus * size, cell * size, stretch=stretch, neighbours=neighbours, spacing_px=spacing * size)
     scene = build(rng, (HPA.height // 2, HPA.channel_width // 2), body, place(rng, body))
-    effect = strength(rng)
-    protein = effect * stain.PROTEINS[subject.label](scene) + (1 - effect) * 0.5 * stain.cytosol(scene)
+    effect = strength(rng, "HPA")
+    second = _HPA_LABELS[int(rng.integers(len(_HPA_LABELS)))]  # many proteins live in more than one place
+    protein = effect * stain.PROTEINS[subject.label](scene) + (1 - effect) * stain.PROTEINS[second](scene)
     planes = np.stack([stain.microtubules(scene), protein, stain.chromatin(scene), stain.reticulum(scene, grain=1.2)])
     return digitise(rng, double_size(expose(rng, planes, subject.look, LEVELS["HPA"])), subject.look)
 
@@ -172,7 +180,7 @@ SOURCE_BODIES = {"LINCS": (15.5, 38.0, 1.25), "CDRP": (17.5, 46.0, 1.35), "BBBC0
 
 def paint_cp(rng: np.random.Generator, subject: Subject) -> Tape:
     """Paint cells under a compound: (160, 800) uint8."""
-    effect, dose = EFFECTS[subject.label], strength(rng)
+    effect, dose = EFFECTS[subject.label], strength(rng, "CP")
     nucleus, cell, stretch = SOURCE_BODIES[subject.kind]
     size = subject.look.size
     body = Body(

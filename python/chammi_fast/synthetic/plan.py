@@ -59,6 +59,11 @@ PLATES = {
 }  # fmt: skip
 HELD_OUT_PLATES = {"SQ00015221": "LINCS", "SQ00015233": "LINCS", "26794": "CDRP"}
 HELD_OUT_SOURCE_PLATES = {"20585": "BBBC022", "20607": "BBBC022", "20641": "BBBC022", "20646": "BBBC022"}
+_NOVELTY = (
+    dict.fromkeys((*HELD_OUT_STRUCTURES, *HELD_OUT_CELL_LINES), 1.0)
+    | dict.fromkeys(HELD_OUT_PLATES, 0.8)
+    | dict.fromkeys(HELD_OUT_SOURCE_PLATES, 1.4)
+)
 COMPOUNDS = {  # paper, Table 2: name, strength of the effect
     "DMSO": ("DMSO", "none"),
     "BRD-A29260609": ("acebutolol", "weak"),
@@ -81,14 +86,14 @@ class Row:
     label : of the data set's task
     kind : cell line, tagged structure or source
     domain : the plate (CP), or the kind
-    held_out : whether no training image shows the domain
+    novelty : how far the domain is from those of the training images, 0 for theirs
     columns : of ``enriched_meta.csv``, in order
     """
 
     label: str
     kind: str
     domain: str
-    held_out: bool
+    novelty: float
     columns: Columns
 
     @property
@@ -174,7 +179,7 @@ def _row(data_set: DataSet, entry: tuple[str, str, str], number: int, rng: np.ra
         label=label,
         kind=str(extra["source"]) if data_set.name == "CP" else domain,
         domain=domain,
-        held_out=domain in {*HELD_OUT_STRUCTURES, *HELD_OUT_CELL_LINES, *HELD_OUT_PLATES, *HELD_OUT_SOURCE_PLATES},
+        novelty=_NOVELTY.get(domain, 0.0),
         columns=columns,
     )
 

@@ -102,7 +102,7 @@ def place(rng: np.random.Generator, body: Body) -> list[tuple[float, float]]:
 
 def build(rng: np.random.Generator, shape: Shape, body: Body, centres_px: list[tuple[float, float]]) -> Scene:
     """Grow one cell around each centre."""
-    field = culture(shape, centres_px)
+    field = culture(rng, shape, centres_px)
     root = body.stretch**0.5
     turns = rng.uniform(0, np.pi, len(centres_px))
     sizes = rng.uniform(0.9, 1.1, len(centres_px))
