@@ -1,0 +1,94 @@
+"""What a check found, in sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.tree import Tree
+
+Severity: TypeAlias = Literal["ok", "note", "problem"]
+_STYLES: dict[Severity, str] = {"ok": "green", "note": "yellow", "problem": "bold red"}
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence about one data set.
+
+    Attributes
+    ----------
+    severity : "ok" as published; "note" differs from what is published, but can be embedded and scored; "problem"
+        images or tasks will fail, or scores cannot be compared
+    """
+
+    severity: Severity
+    text: str
+
+
+@dataclass(frozen=True)
+class DataSetReport:
+    """Findings about one data set."""
+
+    name: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Findings about a CHAMMI folder.
+
+    Attributes
+    ----------
+    data : the folder
+    data_sets : one report for each of the benchmark's data sets, in published order
+    """
+
+    data: str
+    data_sets: tuple[DataSetReport, ...]
+
+    @property
+    def problems(self) -> int:
+        """Number of problems over all data sets."""
+        return self._count("problem")
+
+    @property
+    def notes(self) -> int:
+        """Number of notes over all data sets."""
+        return self._count("note")
+
+    def _count(self, severity: Severity) -> int:
+        return sum(finding.severity == severity for report in self.data_sets for finding in report.findings)
+
+    def render(self) -> Tree:
+        """Return the report as a tree for a rich console."""
+        from rich.text import Text
+        from rich.tree import Tree
+
+        counts = f"{_plural(self.problems, 'problem')}, {_plural(self.notes, 'note')}"
+        tree = Tree(Text(f"{self.data}: {counts}", style="bold"))
+        for report in self.data_sets:
+            branch = tree.add(Text(report.name, style="bold"))
+            for finding in report.findings:
+                branch.add(Text.assemble((f"{finding.severity:<8}", _STYLES[finding.severity]), finding.text))
+        return tree
+
+
+def listed(names: Sequence[str], count: int | None = None) -> str:
+    """Join the first names; say that there are more where `count` (by default their number) exceeds them."""
+    shown = ", ".join(names[:_EXAMPLES])
+    return f"{shown}, ..." if (len(names) if count is None else count) > len(names[:_EXAMPLES]) else shown
+
+
+def compared(what: str, found: int, published: int) -> Finding:
+    """Compare a number of rows with the published one."""
+    if found == published:
+        return Finding("ok", f"{what}: {found:,} rows, as published.")
+    return Finding("note", f"{what}: {found:,} rows; {published:,} are published.")
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
