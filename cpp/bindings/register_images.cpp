@@ -1,3 +1,4 @@
+#include <optional>
 #include <string>
 
 #include "bindings.hpp"
@@ -9,16 +10,16 @@ namespace {
 
 // An encoded image: the path of its file, or its bytes.
 struct Source {
-    std::string path;
+    std::optional<std::string> path;
     ConstBytes bytes;
 };
 
 Source unpack_source(const py::bytes& source, bool is_path) {
     if (is_path) {
-        return {std::string{source}, {}};
+        return {std::string{source}, ConstBytes{}};
     }
     const auto view = static_cast<std::string_view>(source);
-    return {{}, {static_cast<const std::uint8_t*>(static_cast<const void*>(view.data())), view.size()}};
+    return {std::nullopt, {static_cast<const std::uint8_t*>(static_cast<const void*>(view.data())), view.size()}};
 }
 
 Workspace& workspace() {
@@ -28,11 +29,11 @@ Workspace& workspace() {
 
 // The encoded bytes, read into the workspace where they are in a file.
 Status open_source(const Source& source, Workspace& work, ConstBytes& bytes) noexcept {
-    if (source.path.empty()) {
+    if (!source.path.has_value()) {
         bytes = source.bytes;
         return success();
     }
-    const Status status = read_file(source.path.c_str(), work.file);
+    const Status status = read_file(*source.path, work.file);
     bytes = work.file.bytes();
     return status;
 }

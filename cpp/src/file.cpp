@@ -67,9 +67,12 @@ Status read_all(int descriptor, Bytes into, std::size_t& done) noexcept {
 
 }  // namespace
 
-Status read_file(const char* path, Buffer& content) noexcept {
+Status read_file(const std::string& path, Buffer& content) noexcept {
+    if (path.find('\0') != std::string::npos) {
+        return translate(ENOENT);  // the system would take the name to end there
+    }
     // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-    const Descriptor file{::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (file.get() < 0) {
         return translate(errno);
     }

@@ -1,0 +1,108 @@
+"""Every real image beside the repository, against what other decoders made of it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chammi_fast.errors import CorruptError, DecodeError, UnsupportedFormatError
+from chammi_fast.images import probe, read_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+DECODERS = ("tifffile", "imagecodecs", "pil", "cv2")
+# Two decoders leave out the second, unnamed sample of this gray image; all samples of a TIFF are kept here.
+OTHER_CONVENTION = {"tiff/image-tiff/images/extra_bits_gray_8b.tiff"}
+
+
+def oracle(folder: Path) -> list[dict[str, str]]:
+    with (folder / "ORACLE.tsv").open(newline="", encoding="utf-8") as table:
+        return list(csv.DictReader(table, delimiter="\t"))
+
+
+def fingerprint(samples: NDArray[np.uint8 | np.uint16]) -> str:
+    shape = "x".join(str(side) for side in samples.shape)
+    return f"{samples.dtype.str[1:]}:{shape}:{hashlib.sha256(samples.tobytes()).hexdigest()[:16]}"
+
+
+def agreed(row: dict[str, str]) -> set[str]:
+    votes = Counter(row[decoder] for decoder in DECODERS if row[decoder])
+    return {answer for answer, count in votes.items() if count >= int(row["consensus"].removeprefix("agree"))}
+
+
+def test_all_2045_tapes_are_bit_identical(shared_data: Path) -> None:
+    rows = [row for row in oracle(shared_data) if row["file"].startswith("tapes/")]
+    assert len(rows) == 2045
+    wrong = [row["file"] for row in rows if fingerprint(read_image(shared_data / row["file"])) not in agreed(row)]
+    assert not wrong
+
+
+@pytest.mark.parametrize("folder", ["cells", "fields", "tiff", "png", "ome"])
+def test_other_images_are_bit_identical_or_refused_by_name(shared_data: Path, folder: str) -> None:
+    rows = [row for row in oracle(shared_data) if row["file"].startswith(folder) and row["consensus"][:5] == "agree"]
+    outcome = Counter[str]()
+    for row in rows:
+        if row["file"] in OTHER_CONVENTION:
+            continue
+        try:
+            samples = read_image(shared_data / row["file"])
+        except UnsupportedFormatError as error:
+            assert "support" in error.cause, error
+            outcome["refused"] += 1
+        else:
+            assert fingerprint(samples) in agreed(row), row["file"]
+            assert probe(shared_data / row["file"]).dtype == samples.dtype, row["file"]
+            outcome["equal"] += 1
+    # Guards against a decoder that refuses everything; the counts may only grow.
+    assert outcome["equal"] >= {"cells": 2195, "fields": 39, "tiff": 70, "png": 96, "ome": 0}[folder]
+
+
+@pytest.mark.parametrize("folder", ["cells", "fields"])
+def test_no_microscope_image_is_refused(shared_data: Path, folder: str) -> None:
+    for row in oracle(shared_data):
+        if row["file"].startswith(folder):
+            assert probe(shared_data / row["file"]).height == int(row["h"])
+
+
+def test_supported_header_facts_agree(shared_data: Path) -> None:
+    checked = 0
+    for row in oracle(shared_data):
+        if not row["file"].startswith(("tapes/", "fields/")):
+            continue
+        info = probe(shared_data / row["file"])
+        assert (info.width, info.height) == (int(row["w"]), int(row["h"]))
+        if row["npages"]:
+            assert info.pages == int(row["npages"])
+            assert info.predictor == int(row["pred"] or 1)
+            assert info.byte_order == {"<": "little", ">": "big"}[row["byteorder"]]
+            checked += 1
+    assert checked > 50
+
+
+def test_images_that_every_decoder_rejects_give_a_typed_error(shared_data: Path) -> None:
+    rejected = [row["file"] for row in oracle(shared_data) if row["consensus"] == "all_reject"]
+    assert len(rejected) > 10
+    for name in rejected:
+        with pytest.raises((CorruptError, UnsupportedFormatError)):
+            read_image(shared_data / name)
+
+
+def test_malformed_files_give_a_typed_error_or_an_image(shared_data: Path) -> None:
+    files = [path for path in (shared_data / "malformed").rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        try:
+            samples = read_image(path)
+        except DecodeError as error:
+            assert error.path == str(path)
+            assert error.cause
+        else:
+            assert samples.size

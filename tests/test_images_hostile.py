@@ -1,0 +1,298 @@
+"""Broken, cut and invented files: each gives one typed error that names the place, never a crash."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chammi_fast.errors import (
+    CorruptError,
+    DecodeError,
+    FileReadError,
+    LimitError,
+    TapeShapeError,
+    TruncatedError,
+    UnsupportedFormatError,
+)
+from chammi_fast.images import probe, read_image, read_planes
+from image_files import PNG_SIGNATURE, gray_tags, png_chunk, png_header, png_rows, write_png, write_tiff
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMAGE = (np.arange(20 * 24).reshape(20, 24) * 7 % 251).astype(np.uint8)
+
+
+def tiff(compression: str | None, dtype: type[np.uint8 | np.uint16] = np.uint8, **options: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, IMAGE.astype(dtype), compression=compression, rowsperstrip=6, metadata=None, **options)
+    return file.getvalue()
+
+
+FILES = {
+    "png": write_png(IMAGE, [4, 1, 2, 3, 0], pieces=2),
+    "png rgb 16": write_png(IMAGE.reshape(20, 8, 3).astype(np.uint16), [4]),
+    "none": tiff(None),
+    "lzw": tiff("lzw", predictor=2),
+    "deflate": tiff("zlib", predictor=2),
+    "zstd": tiff("zstd", np.uint16),
+    "packbits": tiff("packbits", byteorder=">"),
+}
+
+
+def decode(data: bytes) -> None:
+    """Decode in every way; any outcome is fine but one that is no typed error."""
+    for read in (read_image, read_planes, lambda source: read_planes(source, 8), probe):
+        try:
+            read(data)
+        except DecodeError as error:
+            assert error.path == "<bytes>"
+            assert error.cause
+            assert error.byte_offset is None or 0 <= error.byte_offset <= 2**32 + 64
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_truncation_at_every_byte(name: str) -> None:
+    data = FILES[name]
+    whole = read_image(data)
+    for length in range(len(data)):
+        try:
+            samples = read_image(data[:length])
+        except (TruncatedError, CorruptError):
+            continue
+        # A TIFF may end in bytes that no strip needs; what is decoded is then all there.
+        np.testing.assert_array_equal(samples, whole)
+        assert name not in ("png", "png rgb 16")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_cut_within_its_pixels_is_called_truncated(name: str) -> None:
+    # tifffile writes the directory first, so that the last strip ends the file; a PNG ends in 12 bytes of IEND
+    cut = FILES[name][: -20 if name.startswith("png") else -5]
+    with pytest.raises(TruncatedError, match="ends within"):
+        read_image(cut)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_byte_corrupted(name: str) -> None:
+    data = FILES[name]
+    for at in range(len(data)):
+        for flip in (0x01, 0x80, 0xFF):
+            decode(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :])
+
+
+@given(st.sampled_from(list(FILES)), st.data())
+@settings(max_examples=300, deadline=None)
+def test_random_mutations(name: str, data: st.DataObject) -> None:
+    mutated = bytearray(FILES[name])
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(mutated) - 1))
+        mutated[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
+        mutated = mutated or bytearray(b"\0")
+    decode(bytes(mutated))
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", PNG_SIGNATURE, b"II*\0", b"MM\0*", b"II*\0\x08\0\0\0"]))
+@settings(max_examples=200, deadline=None)
+def test_noise(noise: bytes, start: bytes) -> None:
+    decode(start + noise)
+
+
+def test_png_with_any_single_bit_of_a_critical_chunk_wrong_is_refused() -> None:
+    data = FILES["png"]
+    for at in range(8, len(data)):
+        wrong = data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
+        with pytest.raises(DecodeError):
+            read_image(wrong)
+
+
+def test_png_checksums_are_blamed_at_their_chunk() -> None:
+    data = bytearray(FILES["png"])
+    at = data.index(b"IDAT")
+    data[at + 6] ^= 1
+    with pytest.raises(CorruptError, match="checksum") as caught:
+        read_image(bytes(data))
+    assert caught.value.byte_offset == at - 4
+
+
+def test_png_stream_with_a_wrong_adler32_is_refused() -> None:
+    stream = bytearray(zlib.compress(png_rows(IMAGE, [0])))
+    stream[-1] ^= 1
+    parts = png_header(20, 24, 8, 0), png_chunk(b"IDAT", bytes(stream)), png_chunk(b"IEND", b"")
+    with pytest.raises(CorruptError, match="compressed data"):
+        read_image(PNG_SIGNATURE + b"".join(parts))
+
+
+def png_of(stream: bytes, header: bytes | None = None, *extra: bytes) -> bytes:
+    header = header or png_header(20, 24, 8, 0)
+    return PNG_SIGNATURE + header + b"".join(extra) + png_chunk(b"IDAT", stream) + png_chunk(b"IEND", b"")
+
+
+ROWS = png_rows(IMAGE, [0])
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (png_of(zlib.compress(ROWS[:-1])), "holds 499 bytes where 500 are needed"),
+        (png_of(zlib.compress(ROWS + b"x")), "more than its size"),
+        (png_of(zlib.compress(b"\x05" + ROWS[1:])), "row 0 of the PNG has an unknown filter"),
+        (png_of(zlib.compress(ROWS[:475] + b"\x09" + ROWS[476:])), "row 19 of the PNG has an unknown filter"),
+        (png_of(b""), "broken"),
+        (png_of(zlib.compress(ROWS), png_header(0, 24, 8, 0)), "holds no image"),
+        (png_of(zlib.compress(ROWS), png_header(20, 24, 8, 5)), "does not exist"),
+        (png_of(zlib.compress(ROWS), None, png_chunk(b"ABCD", b"")), "out of place"),
+        (png_of(zlib.compress(ROWS), None, png_header(20, 24, 8, 0)), "out of place"),
+        (PNG_SIGNATURE + png_header(20, 24, 8, 0) + png_chunk(b"IEND", b""), "without an IDAT"),
+        (PNG_SIGNATURE + png_chunk(b"IDAT", zlib.compress(ROWS)), "header"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_png_that_contradicts_itself(data: bytes, cause: str) -> None:
+    with pytest.raises(CorruptError, match=cause):
+        read_image(data)
+
+
+def test_png_with_other_chunks_between_the_pixels_is_refused() -> None:
+    stream = zlib.compress(ROWS)
+    split = png_chunk(b"IDAT", stream[:50]) + png_chunk(b"tEXt", b"a\0b") + png_chunk(b"IDAT", stream[50:])
+    with pytest.raises(CorruptError, match="between"):
+        read_image(PNG_SIGNATURE + png_header(20, 24, 8, 0) + split + png_chunk(b"IEND", b""))
+
+
+def test_png_ancillary_chunks_are_skipped() -> None:
+    data = png_of(zlib.compress(ROWS), None, png_chunk(b"tEXt", b"a\0b"), png_chunk(b"tRNS", b"\0\x01"))
+    np.testing.assert_array_equal(read_image(data), IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("data", "feature"),
+    [
+        (png_of(b"", png_header(20, 24, 8, 3)), "palette"),
+        (png_of(b"", png_header(20, 24, 4, 0)), "4-bit"),
+        (png_of(b"", png_header(20, 24, 8, 0, interlace=1)), "interlaced"),
+        (write_tiff([b"x"], gray_tags(20, 24, compression=7)), "JPEG"),
+        (write_tiff([b"x"], gray_tags(20, 24, compression=34925)), "LZMA"),
+        (write_tiff([b"x"], gray_tags(20, 24, compression=12345)), "compression 12345"),
+        (write_tiff([b"x"], gray_tags(20, 24, bits=12)), "12-bit"),
+        (write_tiff([b"x"], gray_tags(20, 24, bits=32)), "32-bit"),
+        (write_tiff([b"x"], gray_tags(20, 24, sample_format=2)), "signed 8-bit"),
+        (write_tiff([b"x"], gray_tags(20, 24, bits=32, sample_format=3)), "floating point"),
+        (write_tiff([b"x"], gray_tags(20, 24, tile_width=16)), "tiles"),
+        (write_tiff([b"x"], gray_tags(20, 24, photometric=6)), "photometric interpretation 6"),
+        (write_tiff([b"x"], gray_tags(20, 24, compression=5, predictor=3)), "predictor 3"),
+        (write_tiff([b"\x00\x01abc"], gray_tags(20, 24, compression=5)), "LZW"),
+        (b"II\x2b\0\x08\0\0\0" + bytes(20), "BigTIFF"),
+        (b"GIF89a" + bytes(20), "neither PNG nor TIFF"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_unsupported_features_are_named(data: bytes, feature: str) -> None:
+    with pytest.raises(UnsupportedFormatError, match=feature):
+        read_image(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (write_tiff([bytes(480)], gray_tags(20, 24) | {278: (4, 5)}), "names 1 strips where its size needs 4"),
+        (write_tiff([bytes(480)], gray_tags(20, 24) | {278: (4, 0)}), "0 rows per strip"),
+        (write_tiff([bytes(480)], gray_tags(20, 24) | {257: (4, 0)}), "holds no image"),
+        (write_tiff([bytes(479)], gray_tags(20, 24)), "holds 479 bytes where 480 are needed"),
+        (write_tiff([b""], gray_tags(20, 24)), "empty"),
+        (write_tiff([zlib.compress(bytes(481))], gray_tags(20, 24, compression=8)), "more than its share"),
+        (write_tiff([zlib.compress(bytes(480))[:-1] + b"\0"], gray_tags(20, 24, compression=8)), "broken"),
+        (write_tiff([b"\xff\xff\xff\xff"], gray_tags(20, 24, compression=5)), "broken"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_tiff_that_contradicts_itself(data: bytes, cause: str) -> None:
+    with pytest.raises(CorruptError, match=cause):
+        read_image(data)
+
+
+def test_a_chain_of_pages_that_loops_is_refused() -> None:
+    data = write_tiff([bytes(480)], gray_tags(20, 24))
+    start = struct.unpack("<I", data[4:8])[0]
+    with pytest.raises(CorruptError, match="loops"):
+        read_planes(write_tiff([bytes(480)], gray_tags(20, 24), next_page=start))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_of(b"x", png_header(2**20, 2**20, 16, 0)),
+        write_tiff([b"x"], gray_tags(1, 1) | {256: (4, 2**31), 257: (4, 2**31)}),
+        write_tiff([b"x"], gray_tags(1, 1, samples=65535) | {256: (4, 2**32 - 1), 257: (4, 2**32 - 1)}),
+    ],
+    ids=["png", "square", "all ones"],
+)
+def test_sizes_beyond_the_limit_are_refused_before_memory_is_asked_for(data: bytes) -> None:
+    with pytest.raises(LimitError, match="pixel limit"):
+        read_image(data)
+
+
+def test_the_pixel_limit_can_be_set() -> None:
+    with pytest.raises(LimitError):
+        read_image(FILES["png"], pixel_limit=479)
+    assert read_image(FILES["png"], pixel_limit=480).shape == IMAGE.shape
+    stack = io.BytesIO()
+    tifffile.imwrite(stack, np.zeros((3, 10, 10), np.uint8), photometric="minisblack")
+    assert read_image(stack.getvalue(), pixel_limit=100).shape == (10, 10)
+    with pytest.raises(LimitError, match="3 pages"):
+        read_planes(stack.getvalue(), pixel_limit=299)
+
+
+def test_a_small_png_that_promises_much_is_refused_early() -> None:
+    with pytest.raises(CorruptError, match="far less"):
+        read_image(png_of(zlib.compress(bytes(1000)), png_header(16000, 16000, 8, 0)))
+
+
+def test_missing_files_directories_and_devices(tmp_path: Path) -> None:
+    with pytest.raises(FileReadError, match="no such file") as caught:
+        read_image(tmp_path / "absent.png")
+    assert str(caught.value).startswith(str(tmp_path / "absent.png"))
+    with pytest.raises(FileReadError, match="directory"):
+        read_image(tmp_path)
+    with pytest.raises(FileReadError, match="no such file"):
+        read_image("")
+    (tmp_path / "a").write_bytes(FILES["png"])
+    with pytest.raises(FileReadError, match="no such file"):
+        read_image(f"{tmp_path}/a\0.png")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileReadError, match="regular"):
+        read_image(tmp_path / "pipe")
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(TruncatedError, match="empty"):
+        read_image(tmp_path / "empty.png")
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    with open(path, "wb") as file:  # noqa: PTH123 - the point is a name that is not UTF-8
+        file.write(FILES["png"])
+    np.testing.assert_array_equal(read_image(path), IMAGE)
+
+
+def test_pages_that_do_not_exist_and_pages_that_differ() -> None:
+    for name in ("png", "none"):
+        with pytest.raises(TapeShapeError, match="no page 1: it has 1"):
+            read_image(FILES[name], 1)
+        with pytest.raises(ValueError, match="page must be"):
+            read_image(FILES[name], -1)
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(np.zeros((4, 5), np.uint8))
+        writer.write(np.zeros((4, 6), np.uint8))
+    assert read_image(file.getvalue(), 1).shape == (4, 6)
+    with pytest.raises(TapeShapeError, match="page 1 differs"):
+        read_planes(file.getvalue())
