@@ -58,7 +58,7 @@ class DemoReport:
 
 
 def demo(
-    out: str | Path, *, images: int, seed: int, progress: Callable[[str, int, int], None] | None = None
+    out: str | Path, *, images: int = 400, seed: int = 1, progress: Callable[[str, int, int], None] | None = None
 ) -> DemoReport:
     """Make a small CHAMMI in `out`/data, embed it with the packaged network, and score it.
 

@@ -31,11 +31,20 @@ def console() -> Console:
 def image_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a callback (name, done, total) that draws one bar per name, with images/s and the time left, on stderr."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class ImagesPerSecond(ProgressColumn):
-        def render(self, task) -> Text:  # type: ignore[no-untyped-def]
+        def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed:,.0f} images/s", style="progress.data.speed")
 
@@ -46,12 +55,18 @@ def image_progress() -> Iterator[Callable[[str, int, int], None]]:
         ImagesPerSecond(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks = {}
+    bars = Progress(*columns, console=Console(stderr=True))
+    tasks: dict[str, TaskID] = {}
 
-        def advance(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done)
+    def advance(name: str, done: int, total: int) -> None:
+        if name not in tasks:
+            # Started late: a run that fails before its first image leaves one sentence and no empty bar.
+            bars.start()
+            tasks[name] = bars.add_task(name, total=total)
+        bars.update(tasks[name], completed=done)
 
+    try:
         yield advance
+    finally:
+        if tasks:
+            bars.stop()

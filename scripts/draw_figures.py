@@ -1,0 +1,92 @@
+"""Draw the README's figures and tables from committed results: docs/images/, and marked places in the pages."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot as plt
+
+import chammi_fast
+from chammi_fast.chammi import DATA_SETS, DataSet
+from chammi_fast.manifest import chammi_manifest
+from chammi_fast.synthetic import synthesise
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+IMAGES = ROOT / "docs" / "images"
+# Okabe-Ito: told apart by colour-blind readers too.
+TRAINED, UNTRAINED = "#0072b2", "#bbbbbb"
+
+
+def main() -> None:
+    """Draw every figure anew."""
+    mpl.use("Agg")
+    # No date and a fixed salt: the same results give the same file.
+    mpl.rcParams.update({"svg.hashsalt": "chammi-fast", "font.size": 9, "axes.spines.top": False})
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    demo = json.loads((RESULTS / "demo.json").read_text())
+    draw_demo(demo)
+    insert(ROOT / "README.md", "demo output", f"```\n{demo['printed'].rstrip()}\n```")
+
+
+def insert(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the page's marks ``<!-- name: begin -->`` and ``<!-- name: end -->``."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    head, _, rest = page.read_text().partition(begin)
+    _, _, tail = rest.partition(end)
+    if not tail:
+        raise ValueError(f"{page} has no marks for '{name}'")
+    page.write_text(f"{head}{begin}{text}\n{end}{tail}")
+
+
+def draw_demo(record: dict[str, Any]) -> None:
+    """Draw cells of each data set above the nine scores of the demo."""
+    figure = plt.figure(figsize=(8.4, 6.4), layout="constrained", facecolor="white")
+    cells, scores = figure.subfigures(2, 1, height_ratios=[1.55, 1], squeeze=False).ravel()
+    with tempfile.TemporaryDirectory() as folder:
+        synthesise(Path(folder) / "data", images=60, seed=1)
+        _draw_cells(cells, Path(folder) / "data")
+    axes = scores.subplots()
+    names = [*record["tasks"], "CPS"]
+    x = np.arange(len(names))
+    for offset, kind, colour, text in (
+        (-0.2, "trained", TRAINED, "demo network"),
+        (0.2, "untrained", UNTRAINED, "untrained"),
+    ):
+        values = [task[kind] for task in record["tasks"].values()] + [record["cps"][kind]]
+        bars = axes.bar(x + offset, values, 0.4, color=colour, label=text)
+        axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=1)
+    axes.set_xticks(x, [name.replace("/", "\n") for name in names])
+    axes.set_ylim(0, 1.08)
+    axes.set_ylabel("macro F1, 1-NN")
+    axes.spines[["right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=2, loc="upper right")
+    figure.savefig(IMAGES / "demo.png", dpi=120, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _draw_cells(figure: Any, data: Path) -> None:
+    axes = figure.subplots(len(DATA_SETS), max(len(one.channels) for one in DATA_SETS.values()))
+    for row, data_set in zip(axes, DATA_SETS.values(), strict=True):
+        planes = _one_cell(data, data_set)
+        row[0].set_ylabel(data_set.name)
+        for axis, plane, channel in zip(row, planes, data_set.channels, strict=False):
+            axis.imshow(plane, cmap="gray", vmax=np.percentile(plane, 99.7))
+            axis.set_title(channel, fontsize=8, pad=2)
+            axis.set(xticks=[], yticks=[])
+        for axis in row[len(data_set.channels) :]:
+            axis.axis("off")
+
+
+def _one_cell(data: Path, data_set: DataSet) -> np.ndarray:
+    manifest = chammi_manifest(data, data_set.name)
+    return chammi_fast.read_planes(manifest.paths[3], channel_width=data_set.channel_width)
+
+
+if __name__ == "__main__":
+    main()
