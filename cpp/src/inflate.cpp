@@ -37,12 +37,13 @@ UnpackResult by_isal(ConstBytes in, Bytes out, Workspace& work) noexcept {
     state.avail_in = static_cast<std::uint32_t>(in.size());
     state.next_out = out.data();
     state.avail_out = static_cast<std::uint32_t>(out.size());
-    const int result = isal_inflate(&state);
-    if (result != ISAL_DECOMP_OK) {
-        return {Unpacked::corrupt, 0};
-    }
-    if (state.block_state != ISAL_BLOCK_FINISH) {
-        return {state.avail_out == 0 ? Unpacked::overflow : Unpacked::corrupt, 0};
+    switch (isal_inflate_stateless(&state)) {
+        case ISAL_DECOMP_OK:
+            break;
+        case ISAL_OUT_OVERFLOW:
+            return {Unpacked::overflow, 0};
+        default:
+            return {Unpacked::corrupt, 0};
     }
     return {Unpacked::complete, out.size() - state.avail_out};
 }

@@ -200,9 +200,8 @@ Status inflate(ConstBytes stream, std::uint64_t at, std::uint64_t needed, Worksp
         case Unpacked::no_memory:
             return out_of_memory();
         case Unpacked::overflow:
-            return failure(Code::corrupt, "the PNG holds more than its size says", at);
-        case Unpacked::corrupt:
-            return failure(Code::corrupt, "the compressed data of the PNG is broken", at);
+        case Unpacked::corrupt:  // of a stream that is both too long and broken, the libraries may see either first
+            return failure(Code::corrupt, "the compressed data of the PNG is broken or too long", at);
     }
     if (result.written != needed) {
         return failure(Code::corrupt, "the PNG holds {} bytes where {} are needed", at)

@@ -119,10 +119,8 @@ Status read_strip(const Page& page, const Strip& strip, std::uint64_t index, Byt
         return failure(Code::corrupt, "TIFF strip {} holds {} bytes where {} are needed", strip.offset)
             .with(number, static_cast<std::int64_t>(result.written), static_cast<std::int64_t>(out.size()));
     }
-    return failure(Code::corrupt,
-                   result.outcome == Unpacked::overflow ? "TIFF strip {} holds more than its share of the image"
-                                                        : "the compressed data of TIFF strip {} is broken",
-                   strip.offset)
+    // Too long or broken is one finding: of a stream that is both, the libraries may see either first.
+    return failure(Code::corrupt, "the compressed data of TIFF strip {} is broken or too long", strip.offset)
         .with(number);
 }
 

@@ -124,6 +124,8 @@ def _open(
     preprocess: Preprocess,
     pace: _Pace,
 ) -> _core.Stream:
+    if pace.channels < 0 or pace.threads < 0:
+        raise ValueError(f"channels and threads cannot be negative, as {pace.channels} or {pace.threads} is.")
     widths = [channel_width] if channel_width is None or isinstance(channel_width, int) else list(channel_width)
     if len(widths) not in (1, len(paths)):
         raise ValueError(f"{len(paths)} paths come with {len(widths)} channel widths.")
