@@ -28,7 +28,7 @@ def check_files(data_set: DataSet, root: Path, keys: Sequence[str], sample: int)
     missing = set(_missing(root, keys))
     if missing:
         first = [key for key in keys if key in missing]
-        yield Finding("problem", f"{len(missing):,} of {len(keys):,} files are missing: {listed(first, len(missing))}.")
+        yield Finding("problem", f"{len(missing):,} of {len(keys):,} files are missing: {listed(first)}.")
     elif keys:
         yield Finding("ok", f"all {len(keys):,} files are there.")
     there = [key for key in keys if key not in missing]

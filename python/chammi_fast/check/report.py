@@ -77,10 +77,11 @@ class CheckReport:
         return tree
 
 
-def listed(names: Sequence[str], count: int | None = None) -> str:
-    """Join the first names; say that there are more where `count` (by default their number) exceeds them."""
+def listed(names: Sequence[str]) -> str:
+    """Join the first names and say how many more there are."""
     shown = ", ".join(names[:_EXAMPLES])
-    return f"{shown}, ..." if (len(names) if count is None else count) > len(names[:_EXAMPLES]) else shown
+    more = len(names) - _EXAMPLES
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def compared(what: str, found: int, published: int) -> Finding:
