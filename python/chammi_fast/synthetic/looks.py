@@ -58,7 +58,7 @@ def look(domain: str, data_set: DataSet, *, novelty: float) -> Look:
     gain = np.exp(DOMAIN_SPREAD * rng.standard_normal(len(data_set.channels)) * (1 + shift) - 0.2 * shift)
     return Look(
         gain=tuple(float(value) for value in gain),
-        background=float(BACKGROUND[data_set.name] * np.exp(rng.uniform(-0.4, 0.4)) + 0.02 * shift),
+        background=float(BACKGROUND[data_set.name] * np.exp(rng.uniform(-0.4, 0.4)) * (1 + 0.5 * shift)),
         blur=float(BLUR_PX * np.exp(rng.uniform(-0.3, 0.3)) + 0.7 * shift),
         noise=float(NOISE * np.exp(rng.uniform(-0.4, 0.4)) * (1 + 0.5 * shift)),
         bleed=float(rng.uniform(0.0, 0.06) + 0.06 * shift),

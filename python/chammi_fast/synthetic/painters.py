@@ -20,7 +20,7 @@ from chammi_fast.synthetic.textures import Plane, double_size, ridges
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WEAKEST_EFFECT = {"Allen": 0.0, "HPA": 0.3, "CP": 0.3}  # of a label; at 1 all images of a label are alike
+WEAKEST_EFFECT = {"Allen": 0.0, "HPA": 0.4, "CP": 0.3}  # of a label; at 1 all images of a label are alike
 SIZE_SPREAD = 0.08  # standard deviation of the log size of cells between images
 LEVELS = {  # brightness of the channels that brings their mean near the published one
     "Allen": (0.95, 1.0, 0.4),
@@ -101,7 +101,7 @@ def _stage(rng: np.random.Generator, shape: tuple[int, int], label: str, size: f
     return replace(scene, nucleus_depth=depth), 1, 0.5 + 0.5 * effect
 
 
-BODIES = {  # nucleus radius, cell radius (in 256ths of the image), stretch, neighbours, spacing
+LINES = {  # nucleus radius, cell radius (in 256ths of the image), stretch, neighbours, spacing
     "A-431": (34, 66, 1.2, 6, 116),
     "A549": (36, 78, 1.3, 5, 132),
     "CACO-2": (32, 60, 1.1, 6, 104),
@@ -128,7 +128,7 @@ _HPA_LABELS = HPA.train_labels + HPA.tasks[2].novel_labels
 
 def paint_hpa(rng: np.random.Generator, subject: Subject) -> Tape:
     """Paint cells of a line with one stained protein: (512, 2048) uint8, at half size and then doubled."""
-    nucleus, cell, stretch, neighbours, spacing = BODIES[subject.kind]
+    nucleus, cell, stretch, neighbours, spacing = LINES[subject.kind]
     size = subject.look.size
     body = Body(nucleus * size, cell * size, stretch=stretch, neighbours=neighbours, spacing_px=spacing * size)
     scene = build(rng, (HPA.height // 2, HPA.channel_width // 2), body, place(rng, body))

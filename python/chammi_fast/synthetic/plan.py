@@ -60,9 +60,10 @@ PLATES = {
 HELD_OUT_PLATES = {"SQ00015221": "LINCS", "SQ00015233": "LINCS", "26794": "CDRP"}
 HELD_OUT_SOURCE_PLATES = {"20585": "BBBC022", "20607": "BBBC022", "20641": "BBBC022", "20646": "BBBC022"}
 _NOVELTY = (
-    dict.fromkeys((*HELD_OUT_STRUCTURES, *HELD_OUT_CELL_LINES), 1.0)
+    dict.fromkeys(HELD_OUT_STRUCTURES, 1.0)
+    | dict.fromkeys(HELD_OUT_CELL_LINES, 0.7)
     | dict.fromkeys(HELD_OUT_PLATES, 0.8)
-    | dict.fromkeys(HELD_OUT_SOURCE_PLATES, 1.4)
+    | dict.fromkeys(HELD_OUT_SOURCE_PLATES, 1.6)
 )
 COMPOUNDS = {  # paper, Table 2: name, strength of the effect
     "DMSO": ("DMSO", "none"),
