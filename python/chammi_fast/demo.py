@@ -53,7 +53,8 @@ class DemoReport:
             before = self.untrained.tasks[name].f1_macro
             table.add_row(name, f"{task.n:,}", f"{task.f1_macro:.3f}", f"{before:.3f}")
         table.add_section()
-        table.add_row("CPS", "", f"{self.trained.cps:.3f}", f"{self.untrained.cps:.3f}", style="bold")
+        if self.trained.cps is not None and self.untrained.cps is not None:
+            table.add_row("CPS", "", f"{self.trained.cps:.3f}", f"{self.untrained.cps:.3f}", style="bold")
         return table
 
 

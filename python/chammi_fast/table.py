@@ -55,10 +55,7 @@ def read_embeddings(folder: Path) -> pa.Table:
         raise TableError(f"{folder}: holds no {PART_PATTERN}.")
     parts = []
     for path in paths:
-        try:
-            part = parquet.read_table(path)
-        except (OSError, pa.ArrowException) as error:
-            raise TableError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
+        part = _read_parquet(path)
         for column in (KEY_COLUMN, EMBEDDING_COLUMN):
             if column not in part.column_names:
                 raise TableError(f"{path}: lacks the column '{column}'.")
@@ -71,19 +68,30 @@ def read_embeddings(folder: Path) -> pa.Table:
 
 def embedding_matrix(table: pa.Table) -> np.ndarray:
     """Return the table's `embedding` column as an (N, D) float32 array."""
-    column = table[EMBEDDING_COLUMN].combine_chunks()
+    column = table[EMBEDDING_COLUMN]
     if not pa.types.is_fixed_size_list(column.type):
         raise TableError(f"column '{EMBEDDING_COLUMN}' is {column.type}, not a fixed_size_list.")
     if column.null_count:
         raise TableError(f"column '{EMBEDDING_COLUMN}' is empty in {column.null_count} rows.")
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(values.reshape(len(column), column.type.list_size), dtype=np.float32)
+    matrix = np.empty((len(column), column.type.list_size), dtype=np.float32)
+    start = 0
+    for chunk in column.chunks:
+        matrix[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(len(chunk), -1)
+        start += len(chunk)
+    return matrix
 
 
 def read_errors(folder: Path) -> pa.Table:
     """Read the failed images of a run: `key`, `code`, `byte_offset`, `cause`; no rows where none is recorded."""
     path = folder / ERRORS_FILE
-    return parquet.read_table(path) if path.is_file() else _ERRORS_SCHEMA.empty_table()
+    return _read_parquet(path) if path.is_file() else _ERRORS_SCHEMA.empty_table()
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        return parquet.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise TableError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
 
 
 @dataclass

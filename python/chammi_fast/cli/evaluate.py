@@ -21,6 +21,10 @@ def evaluate(
         str | None,
         typer.Option(help="The table's split column: 'Train' rows are the reference, each other value a task."),
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="The table's group column: each row is also compared with its task's other groups."),
+    ] = None,
     where: Annotated[str | None, typer.Option(help="Rows of the table to score, as in embed.")] = None,
     metric: Annotated[Literal["cosine", "l2"], typer.Option(help="Distance of the nearest neighbour.")] = "cosine",
     name: Annotated[str | None, typer.Option(help="Which <name>.npy, where a features folder has several.")] = None,
@@ -43,6 +47,7 @@ def evaluate(
         manifest=manifest,
         label=label,
         split=split,
+        group=group,
         where=where,
         metric=metric,
         allow_missing=allow_missing,
