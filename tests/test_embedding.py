@@ -12,7 +12,7 @@ from PIL import Image
 from pyarrow import csv as arrow_csv
 
 import chammi_fast
-from chammi_fast.embedding import EmbedSettings
+from chammi_fast.embedding import EmbedReport, EmbedSettings
 from chammi_fast.errors import ChannelError, ManifestError, TruncatedError
 from chammi_fast.table import embedding_matrix, read_embeddings, read_errors
 
@@ -37,7 +37,7 @@ def write_table(path: Path, rows: list[dict[str, object]]) -> None:
     arrow_csv.write_csv(pa.Table.from_pylist(rows), path)
 
 
-def embed(cells: Path, out: Path, **settings: object) -> list[chammi_fast.embedding.EmbedReport]:  # type: ignore[name-defined]
+def embed(cells: Path, out: Path, **settings: object) -> list[EmbedReport]:
     return chammi_fast.embed(
         "demo",
         manifest=cells,
