@@ -22,7 +22,7 @@ def embed(
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Data set of the CHAMMI folder: Allen, HPA or CP; repeatable. [default: all]"),
+        typer.Option(help="Data set of the CHAMMI folder: Allen, HPA or CP; repeatable; all by default."),
     ] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="CSV or Parquet table with file_path (and channel_width for tapes).")

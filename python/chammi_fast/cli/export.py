@@ -23,7 +23,7 @@ def export(
     ] = "random",
     channels: Annotated[
         str | None,
-        typer.Option(help="Fix the channels (a configuration, or a list): a specialised file. [default: adaptive]"),
+        typer.Option(help="Fix the channels (a configuration, or a list): a specialised file; adaptive by default."),
     ] = None,
     size: Annotated[int, typer.Option(min=32, help="Side of the network's input in pixels.")] = 224,
     pooling: Annotated[Literal["avg", "max", "avgmax"], typer.Option(help="Global pooling.")] = "avg",
