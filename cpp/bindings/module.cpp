@@ -46,7 +46,7 @@ std::string describe(const Status& status) {
     return text;
 }
 
-std::string use_instruction_set(const char* name) {
+std::string_view use_instruction_set(const char* name) {
     switch (use_isa(name)) {
         case IsaChoice::chosen:
             return "chosen";
@@ -58,7 +58,7 @@ std::string use_instruction_set(const char* name) {
     return "unknown";
 }
 
-std::string use_inflate_library(std::string_view name) {
+std::string_view use_inflate_library(std::string_view name) {
     if (name != "isal" && name != "libdeflate") {
         return "unknown";
     }
@@ -76,7 +76,8 @@ py::tuple to_python(const Status& status) {
 py::array adopt(const std::shared_ptr<Buffer>& buffer, const py::dtype& dtype, const std::vector<py::ssize_t>& shape) {
     auto owner = std::make_unique<std::shared_ptr<Buffer>>(buffer);
     const py::capsule keep{owner.get(), [](void* held) { delete static_cast<std::shared_ptr<Buffer>*>(held); }};
-    static_cast<void>(owner.release());
+    // The capsule deletes it from here on.
+    [[maybe_unused]] const auto* kept = owner.release();
     return {dtype, shape, buffer->data(), keep};
 }
 

@@ -19,13 +19,13 @@ Mask mask_from(const std::string& name) {
 
 // The stream as Python holds it: its end may wait for threads, which must not be done with the GIL held.
 class Stream {
-   public:
+ public:
     explicit Stream(BatchPlan plan) : stream_(std::make_unique<BatchStream>(std::move(plan))) {}
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
     Stream(Stream&&) = delete;
     Stream& operator=(Stream&&) = delete;
-    ~Stream() {
+    ~Stream() {  // NOLINT(bugprone-exception-escape) - neither joining threads nor waiting for the lock throws
         const py::gil_scoped_release unlocked;
         stream_.reset();
     }
@@ -57,7 +57,7 @@ class Stream {
         stream_->stop();
     }
 
-   private:
+ private:
     static py::object to_python(const LoadedBatch& batch) {
         if (batch.images == nullptr) {
             throw std::bad_alloc();
@@ -99,7 +99,7 @@ BatchPlan plan_from(std::vector<std::string> paths, std::vector<std::uint32_t> c
 
 }  // namespace
 
-void register_batch(py::module_& module) {
+void register_batch(py::module_& module) {  // NOLINT(misc-const-correctness)
     py::class_<Stream>(module, "Stream")
         .def(py::init([](std::vector<std::string> paths, std::vector<std::uint32_t> channel_widths,
                          const py::dict& options) {

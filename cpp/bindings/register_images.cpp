@@ -1,5 +1,6 @@
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "bindings.hpp"
 #include "chammi/decode.hpp"
@@ -8,18 +9,22 @@
 namespace chammi::bindings {
 namespace {
 
-// An encoded image: the path of its file, or its bytes.
+// An encoded image: the path of its file, or its bytes, which live as long as the Python object they are in.
 struct Source {
     std::optional<std::string> path;
     ConstBytes bytes;
 };
 
+ConstBytes view_of(const py::bytes& object) {
+    const auto view = static_cast<std::string_view>(object);
+    return {reinterpret_cast<const std::uint8_t*>(view.data()), view.size()};
+}
+
 Source unpack_source(const py::bytes& source, bool is_path) {
     if (is_path) {
         return {std::string{source}, ConstBytes{}};
     }
-    const auto view = static_cast<std::string_view>(source);
-    return {std::nullopt, {static_cast<const std::uint8_t*>(static_cast<const void*>(view.data())), view.size()}};
+    return {std::nullopt, view_of(source)};
 }
 
 Workspace& workspace() {
@@ -27,14 +32,16 @@ Workspace& workspace() {
     return work;
 }
 
-// The encoded bytes, read into the workspace where they are in a file.
-Status open_source(const Source& source, Workspace& work, ConstBytes& bytes) noexcept {
-    if (!source.path.has_value()) {
-        bytes = source.bytes;
-        return success();
+// Runs `step(bytes, workspace)` over the encoded bytes, read from their file where they are in one.
+template <typename Step>
+Status run_unlocked(const Source& source, Step step) {
+    const py::gil_scoped_release unlocked;
+    Workspace& work = workspace();
+    Status status = source.path.has_value() ? read_file(*source.path, work.file) : success();
+    if (status.ok()) {
+        status = step(source.path.has_value() ? std::as_const(work.file).bytes() : source.bytes, work);
     }
-    const Status status = read_file(*source.path, work.file);
-    bytes = work.file.bytes();
+    work.trim();
     return status;
 }
 
@@ -65,84 +72,70 @@ py::dict to_python(const ImageInfo& info) {
                     "planar"_a = info.planar, "inverted"_a = info.inverted);
 }
 
+// (status, value or None)
+template <typename Make>
+py::tuple answer(const Status& status, Make make) {
+    return py::make_tuple(bindings::to_python(status), status.ok() ? py::object(make()) : py::none());
+}
+
 py::tuple probe_source(const py::bytes& source, bool is_path, std::uint32_t page, std::uint64_t pixel_limit) {
-    const Source unpacked = unpack_source(source, is_path);
     ImageInfo info;
-    Status status;
-    {
-        const py::gil_scoped_release unlocked;
-        ConstBytes bytes;
-        status = open_source(unpacked, workspace(), bytes);
-        if (status.ok()) {
-            status = probe(bytes, page, Limits{pixel_limit}, info);
-        }
-        workspace().trim();
-    }
-    return py::make_tuple(bindings::to_python(status), status.ok() ? py::object(to_python(info)) : py::none());
+    const Status status = run_unlocked(unpack_source(source, is_path), [&](ConstBytes bytes, Workspace& /*work*/) {
+        return probe(bytes, page, Limits{pixel_limit}, info);
+    });
+    return answer(status, [&] { return to_python(info); });
 }
 
 py::tuple decode_source(const py::bytes& source, bool is_path, std::uint32_t page, std::uint64_t pixel_limit) {
-    const Source unpacked = unpack_source(source, is_path);
-    auto pixels = std::make_shared<Buffer>();
+    const auto pixels = std::make_shared<Buffer>();
     ImageInfo info;
-    Status status;
-    {
-        const py::gil_scoped_release unlocked;
-        ConstBytes bytes;
-        status = open_source(unpacked, workspace(), bytes);
-        if (status.ok()) {
-            status = decode(bytes, page, Limits{pixel_limit}, workspace(), info, *pixels);
+    const Status status = run_unlocked(unpack_source(source, is_path), [&](ConstBytes bytes, Workspace& work) {
+        return decode(bytes, page, Limits{pixel_limit}, work, info, *pixels);
+    });
+    return answer(status, [&] {
+        std::vector<py::ssize_t> shape{info.height, info.width};
+        if (info.samples > 1) {
+            shape.push_back(info.samples);
         }
-        workspace().trim();
+        return adopt(pixels, dtype_of(info.type), shape);
+    });
+}
+
+Status copy_planes(const Planes& planes, Buffer& out) noexcept {
+    const std::uint64_t values = std::uint64_t{planes.channels} * planes.height * planes.width;
+    if (!out.resize(values * sample_bytes(planes.type))) {
+        return out_of_memory();
     }
-    if (!status.ok()) {
-        return py::make_tuple(bindings::to_python(status), py::none());
-    }
-    std::vector<py::ssize_t> shape{info.height, info.width};
-    if (info.samples > 1) {
-        shape.push_back(info.samples);
-    }
-    return py::make_tuple(bindings::to_python(status), adopt(pixels, dtype_of(info.type), shape));
+    gather_planes(planes, out.data());
+    return success();
 }
 
 py::tuple decode_source_planes(const py::bytes& source, bool is_path, std::uint32_t channel_width,
                                std::uint64_t pixel_limit) {
-    const Source unpacked = unpack_source(source, is_path);
-    auto pixels = std::make_shared<Buffer>();
+    const auto pixels = std::make_shared<Buffer>();
     Planes planes;
-    Status status;
-    {
-        const py::gil_scoped_release unlocked;
-        ConstBytes bytes;
-        status = open_source(unpacked, workspace(), bytes);
-        if (status.ok()) {
-            status = decode_planes(bytes, channel_width, Limits{pixel_limit}, workspace(), planes);
-        }
-        if (status.ok()) {
-            const std::uint64_t values = std::uint64_t{planes.channels} * planes.height * planes.width;
-            status = pixels->resize(values * sample_bytes(planes.type)) ? success() : out_of_memory();
-        }
-        if (status.ok()) {
-            gather_planes(planes, pixels->data());
-        }
-        workspace().trim();
-    }
-    if (!status.ok()) {
-        return py::make_tuple(bindings::to_python(status), py::none());
-    }
-    const std::vector<py::ssize_t> shape{planes.channels, planes.height, planes.width};
-    return py::make_tuple(bindings::to_python(status), adopt(pixels, dtype_of(planes.type), shape));
+    const Status status = run_unlocked(unpack_source(source, is_path), [&](ConstBytes bytes, Workspace& work) {
+        const Status decoded = decode_planes(bytes, channel_width, Limits{pixel_limit}, work, planes);
+        return decoded.ok() ? copy_planes(planes, *pixels) : decoded;
+    });
+    return answer(status,
+                  [&] { return adopt(pixels, dtype_of(planes.type), {planes.channels, planes.height, planes.width}); });
 }
 
 template <typename T>
 py::array refold_tape(const py::array& tape, std::uint32_t channel_width) {
     const auto height = static_cast<std::uint32_t>(tape.shape(0));
-    const auto channels = static_cast<std::uint32_t>(tape.shape(1)) / channel_width;
+    const auto width = static_cast<std::uint32_t>(tape.shape(1));
+    const std::uint32_t channels = width / channel_width;
     py::array_t<T> out{std::vector<py::ssize_t>{channels, height, channel_width}};
-    const auto type = sizeof(T) == 1 ? SampleType::u8 : SampleType::u16;
-    const Planes planes{static_cast<const std::uint8_t*>(tape.data()), type, channels, height, channel_width,
-                        channel_width, static_cast<std::uint64_t>(tape.shape(1))};
-    auto* to = static_cast<std::uint8_t*>(static_cast<void*>(out.mutable_data()));
+    const Planes planes{.data = static_cast<const std::uint8_t*>(tape.data()),
+                        .type = sizeof(T) == 1 ? SampleType::u8 : SampleType::u16,
+                        .channels = channels,
+                        .height = height,
+                        .width = channel_width,
+                        .channel_stride = channel_width,
+                        .row_stride = width};
+    auto* to = reinterpret_cast<std::uint8_t*>(out.mutable_data());
     const py::gil_scoped_release unlocked;
     gather_planes(planes, to);
     return out;
@@ -154,8 +147,8 @@ void register_images(py::module_& module) {
     module.def("probe", &probe_source, py::arg("source"), py::arg("is_path"), py::arg("page"), py::arg("pixel_limit"));
     module.def("decode", &decode_source, py::arg("source"), py::arg("is_path"), py::arg("page"),
                py::arg("pixel_limit"));
-    module.def("decode_planes", &decode_source_planes, py::arg("source"), py::arg("is_path"),
-               py::arg("channel_width"), py::arg("pixel_limit"));
+    module.def("decode_planes", &decode_source_planes, py::arg("source"), py::arg("is_path"), py::arg("channel_width"),
+               py::arg("pixel_limit"));
     module.def("refold_u8", &refold_tape<std::uint8_t>, py::arg("tape"), py::arg("channel_width"));
     module.def("refold_u16", &refold_tape<std::uint16_t>, py::arg("tape"), py::arg("channel_width"));
 }

@@ -46,7 +46,7 @@ Status check_frame(const Frame& frame, const Frame& expected) noexcept {
 
 // One batch in the making.
 struct Slot {
-    std::uint64_t first = 0;   // image
+    std::uint64_t first = 0;  // image
     std::uint64_t images = 0;
     std::uint64_t unfinished = 0;  // guarded by the stream's mutex
     std::once_flag framed;
@@ -58,17 +58,19 @@ struct Slot {
 }  // namespace
 
 class BatchStream::Work {
-   public:
+ public:
     explicit Work(BatchPlan plan)
-        : plan_(std::move(plan)), pool_(std::make_shared<BufferPool>(std::size_t{plan_.look_ahead} + 1)) {
+        : plan_(std::move(plan)),
+          pool_(std::make_shared<BufferPool>(std::size_t{plan_.look_ahead} + 1)),
+          batches_((plan_.paths.size() + plan_.batch_size - 1) / plan_.batch_size) {
         plan_.how.mean = plan_.mean;
         plan_.how.deviation = plan_.deviation;
-        batches_ = (plan_.paths.size() + plan_.batch_size - 1) / plan_.batch_size;
         open_slots();
     }
 
     void start() {
-        const std::uint64_t wanted = std::clamp<std::uint64_t>(plan_.threads, 1, std::max<std::size_t>(plan_.paths.size(), 1));
+        const std::uint64_t wanted =
+            std::clamp<std::uint64_t>(plan_.threads, 1, std::max<std::size_t>(plan_.paths.size(), 1));
         threads_.reserve(wanted);
         for (std::uint64_t i = 0; i < wanted; ++i) {
             try {
@@ -123,14 +125,14 @@ class BatchStream::Work {
         slots_.clear();
     }
 
-   private:
+ private:
     struct Claim {
         Slot* slot = nullptr;  // null: nothing is left to do
         std::uint64_t image = 0;
     };
 
-    // Makes room for the batches that may be prepared: those ahead of the one handed out last, and one that is waited
-    // for. Only ever called from the caller's side, where running out of memory can be told.
+    // Makes room for the batches that may be prepared: those ahead of the one handed out last, and one that
+    // is waited for. Only ever called from the caller's side, where running out of memory can be told.
     void open_slots() {
         const std::uint64_t ahead = std::max<std::uint64_t>(plan_.look_ahead, awaited_ ? 1 : 0);
         while (opened_ < batches_ && opened_ < taken_ + ahead) {
@@ -178,7 +180,8 @@ class BatchStream::Work {
         }
     }
 
-    // Finds the shape of a batch and its memory. What is not given comes from its first image that can be decoded.
+    // Finds the shape of a batch and its memory. What is not given comes from its first image that can be
+    // decoded.
     void frame_batch(Slot& slot, Workspace& work) noexcept {
         slot.frame = {plan_.channels, plan_.how.size, plan_.how.size};
         const bool known = plan_.channels != 0 && plan_.how.size != 0;
@@ -226,7 +229,7 @@ class BatchStream::Work {
 
     BatchPlan plan_;
     std::shared_ptr<BufferPool> pool_;
-    std::uint64_t batches_ = 0;
+    std::uint64_t batches_;
 
     std::mutex mutex_;
     std::condition_variable work_available_;

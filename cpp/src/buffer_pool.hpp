@@ -9,9 +9,10 @@
 
 namespace chammi {
 
-/// Keeps the memory of batches that nobody holds any more: fresh pages cost more than what is written to them.
+/// Keeps the memory of batches that nobody holds any more: fresh pages cost more than what is written to
+/// them.
 class BufferPool : public std::enable_shared_from_this<BufferPool> {
-   public:
+ public:
     explicit BufferPool(std::size_t most) : most_(most) { spare_.reserve(most); }
 
     /// A buffer of `size` bytes, or null where memory is short.
@@ -28,7 +29,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
                 }};
     }
 
-   private:
+ private:
     Buffer take() {
         const std::scoped_lock lock{mutex_};
         if (spare_.empty()) {

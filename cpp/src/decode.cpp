@@ -81,7 +81,7 @@ Status decode_tape(ConstBytes in, std::uint32_t channel_width, const Limits& lim
     if (const Status status = decode(in, 0, limits, work, info, work.image); !status.ok()) {
         return status;
     }
-    planes = {work.image.data(), info.type,   info.width / channel_width, info.height, channel_width,
+    planes = {work.image.data(), info.type, info.width / channel_width, info.height, channel_width,
               channel_width,     info.width};
     return success();
 }
@@ -158,7 +158,8 @@ Status decode_stack(ConstBytes in, const Limits& limits, Workspace& work, ImageI
         tiff::Page page;
         status = chain.read(limits, page);
         if (status.ok() && !same_shape(page.info, info)) {
-            return failure(Code::shape, "page {} differs from page 0 in size or type: pages cannot be channels").with(i);
+            return failure(Code::shape, "page {} differs from page 0 in size or type: pages cannot be channels")
+                .with(i);
         }
         if (status.ok()) {
             status = tiff::decode_page(in, page, work, out.bytes().subspan(i * each, each));
@@ -185,8 +186,9 @@ Status decode_planes(ConstBytes in, std::uint32_t channel_width, const Limits& l
     if (const Status status = decode_stack(in, limits, work, info, work.image); !status.ok()) {
         return status;
     }
-    planes = {work.image.data(), info.type,  info.pages, info.height, info.width,
-              std::uint64_t{info.width} * info.height, info.width};
+    planes = {work.image.data(), info.type,  info.pages,
+              info.height,       info.width, std::uint64_t{info.width} * info.height,
+              info.width};
     return success();
 }
 

@@ -15,7 +15,7 @@ namespace {
 constexpr std::uint64_t most_bytes = std::uint64_t{1} << 32U;
 
 class Descriptor {
-   public:
+ public:
     explicit Descriptor(int number) noexcept : number_(number) {}
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
@@ -28,7 +28,7 @@ class Descriptor {
     }
     [[nodiscard]] int get() const noexcept { return number_; }
 
-   private:
+ private:
     int number_;
 };
 
@@ -72,11 +72,12 @@ Status read_file(const std::string& path, Buffer& content) noexcept {
         return translate(ENOENT);  // the system would take the name to end there
     }
     // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg) - the system's interface
     const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (file.get() < 0) {
         return translate(errno);
     }
-    struct stat facts {};
+    struct stat facts{};
     if (::fstat(file.get(), &facts) != 0) {
         return translate(errno);
     }

@@ -22,7 +22,7 @@ struct Entry {
 };
 
 class BitReader {
-   public:
+ public:
     explicit BitReader(ConstBytes in) noexcept : next_(in.data()), end_(in.data() + in.size()) {}
 
     /// The next `width` bits, or `end_code` where the input is used up.
@@ -39,7 +39,7 @@ class BitReader {
         return code;
     }
 
-   private:
+ private:
     void refill() noexcept {
         if (end_ - next_ >= 4) {
             bits_ |= std::uint64_t{load_u32(next_, ByteOrder::big)} << (32U - held_);
@@ -72,7 +72,7 @@ void copy_string(std::uint8_t* to, const std::uint8_t* from, std::size_t length,
 }
 
 class Decoder {
-   public:
+ public:
     Decoder(ConstBytes in, Bytes out) noexcept : bits_(in), out_(out) {}
 
     UnpackResult run() noexcept {
@@ -94,7 +94,7 @@ class Decoder {
         return {Unpacked::complete, at_};
     }
 
-   private:
+ private:
     bool emit(unsigned code) noexcept {
         const auto start = static_cast<std::uint32_t>(at_);
         std::uint32_t length = 1;
@@ -107,8 +107,7 @@ class Decoder {
         } else if (code == next_ && previous_.length != 0) {
             // The string that is about to be defined: the previous one and its own first byte again.
             length = previous_.length + 1;
-            copy_string(out_.data() + at_, out_.data() + previous_.start, previous_.length,
-                        out_.size() - at_);
+            copy_string(out_.data() + at_, out_.data() + previous_.start, previous_.length, out_.size() - at_);
             if (at_ + previous_.length < out_.size()) {
                 out_[at_ + previous_.length] = out_[previous_.start];
             }

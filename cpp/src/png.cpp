@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::array<std::uint8_t, 8> signature{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 constexpr std::size_t header_length = 13;
-constexpr std::size_t chunk_frame = 12;  // length, type, CRC
+constexpr std::size_t chunk_frame = 12;     // length, type, CRC
 constexpr std::uint64_t best_ratio = 1032;  // of deflate: 258 bytes by two bits
 
 constexpr std::uint32_t type_code(const char (&name)[5]) noexcept {  // NOLINT(*-avoid-c-arrays)
@@ -129,8 +129,8 @@ struct Stream {
 };
 
 struct Survey {
-    std::uint64_t first = 0;   // offset of the first IDAT chunk
-    std::uint64_t total = 0;   // bytes of all of them
+    std::uint64_t first = 0;  // offset of the first IDAT chunk
+    std::uint64_t total = 0;  // bytes of all of them
     std::uint64_t chunks = 0;
 };
 
@@ -200,7 +200,8 @@ Status inflate(ConstBytes stream, std::uint64_t at, std::uint64_t needed, Worksp
         case Unpacked::no_memory:
             return out_of_memory();
         case Unpacked::overflow:
-        case Unpacked::corrupt:  // of a stream that is both too long and broken, the libraries may see either first
+        case Unpacked::corrupt:  // of a stream that is both too long and broken, the libraries may see either
+                                 // first
             return failure(Code::corrupt, "the compressed data of the PNG is broken or too long", at);
     }
     if (result.written != needed) {
@@ -240,8 +241,8 @@ Status decode(ConstBytes in, const ImageInfo& info, Workspace& work, Bytes out) 
     if (const Status status = inflate(stream, survey.first, (row + 1) * info.height, work); !status.ok()) {
         return status;
     }
-    const std::uint32_t bad_row =
-        kernels().unfilter(work.unpacked.data(), out.data(), info.height, row, info.samples * sample_bytes(info.type));
+    const std::uint32_t bad_row = kernels().unfilter(work.unpacked.data(), out.data(), info.height, row,
+                                                     std::size_t{info.samples} * sample_bytes(info.type));
     if (bad_row != info.height) {
         return failure(Code::corrupt, "row {} of the PNG has an unknown filter", survey.first).with(bad_row);
     }

@@ -57,7 +57,8 @@ struct Affine {
 
 Affine affine_of(const Planes& planes, const Preprocess& how, std::uint32_t channel, bool scaled) noexcept {
     const double low = how.ranged ? how.low : 0.0;
-    const double high = how.ranged ? how.high : (planes.type == SampleType::u8 ? 255.0 : 65535.0);
+    const double most = planes.type == SampleType::u8 ? 255.0 : 65535.0;
+    const double high = how.ranged ? how.high : most;
     const double scale = scaled ? 1.0 : 1.0 / (high - low);
     const double shift = scaled ? 0.0 : low * scale;
     const double mean = how.mean.empty() ? 0.0 : static_cast<double>(how.mean[channel]);
@@ -105,7 +106,7 @@ void resize_plane(const Plane<T>& plane, const Weights& weights, const Affine& a
     const auto taps = static_cast<std::size_t>(rows.taps);
     const auto columns = static_cast<std::size_t>(weights.x.high - weights.x.low);
     for (std::int32_t i = 0; i < rows.outputs; ++i) {
-        const auto top = static_cast<std::uint64_t>(weights.y.low + rows.start[i]);
+        const auto top = static_cast<std::uint64_t>(weights.y.low) + static_cast<std::uint64_t>(rows.start[i]);
         const T* from = plane.data + top * plane.row_stride + weights.x.low;
         blend(from, plane.row_stride, rows.weights + static_cast<std::size_t>(i) * taps, taps, columns, row);
         stretch(row, weights.x.view, affine.gain, affine.bias, out);
@@ -150,7 +151,7 @@ struct Job {
 
 template <typename T>
 Plane<T> plane_of(const Planes& planes, std::uint32_t channel) noexcept {
-    const auto* data = static_cast<const T*>(static_cast<const void*>(planes.data));
+    const auto* data = reinterpret_cast<const T*>(planes.data);
     return {data + channel * planes.channel_stride, planes.row_stride};
 }
 

@@ -14,7 +14,7 @@ struct Reach {
 };
 
 class Triangle {
-   public:
+ public:
     explicit Triangle(const AxisPlan& plan) noexcept
         : input_(plan.input),
           ratio_(static_cast<float>(plan.input) / static_cast<float>(plan.resized)),
@@ -24,8 +24,11 @@ class Triangle {
     [[nodiscard]] Reach reach(std::uint64_t output) const noexcept {
         Reach reach;
         reach.centre = ratio_ * (static_cast<float>(output) + 0.5F);
-        reach.begin = std::max<std::int64_t>(static_cast<std::int64_t>(reach.centre - support_ + 0.5F), 0);
-        reach.end = std::min<std::int64_t>(static_cast<std::int64_t>(reach.centre + support_ + 0.5F), input_);
+        // Cut off towards 0, as the definition does.
+        const float first = reach.centre - support_ + 0.5F;
+        const float last = reach.centre + support_ + 0.5F;
+        reach.begin = std::max<std::int64_t>(static_cast<std::int64_t>(first), 0);
+        reach.end = std::min<std::int64_t>(static_cast<std::int64_t>(last), input_);
         return reach;
     }
 
@@ -34,7 +37,7 @@ class Triangle {
         return std::max(1.0F - distance, 0.0F);
     }
 
-   private:
+ private:
     std::int64_t input_;
     float ratio_;
     float support_;

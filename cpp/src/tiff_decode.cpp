@@ -37,8 +37,7 @@ Geometry geometry_of(const ImageInfo& info) noexcept {
     return {std::uint64_t{info.width} * samples * sample_bytes(info.type), samples};
 }
 
-Status find_strip(ConstBytes in, const Page& page, std::uint64_t index, std::uint64_t needed,
-                  Strip& strip) noexcept {
+Status find_strip(ConstBytes in, const Page& page, std::uint64_t index, std::uint64_t needed, Strip& strip) noexcept {
     const ByteOrder order = page.info.order;
     strip.offset = number_at(in, order, page.strip_offsets, index);
     std::uint64_t length =
@@ -96,13 +95,11 @@ UnpackResult unpack_padded(Compression compression, ConstBytes packed, Bytes out
     return {Unpacked::complete, length};
 }
 
-Status read_strip(const Page& page, const Strip& strip, std::uint64_t index, Bytes out,
-                  Workspace& work) noexcept {
+Status read_strip(const Page& page, const Strip& strip, std::uint64_t index, Bytes out, Workspace& work) noexcept {
     const Compression compression = page.info.compression;
     const auto number = static_cast<std::int64_t>(index);
     if (compression == Compression::lzw && is_old_lzw(strip.packed)) {
-        return failure(Code::unsupported, "TIFF with LZW of the kind used before 1992 is not supported",
-                       strip.offset);
+        return failure(Code::unsupported, "TIFF with LZW of the kind used before 1992 is not supported", strip.offset);
     }
     const std::uint64_t full = geometry_of(page.info).row * page.info.rows_per_strip;
     const UnpackResult result = unpack_padded(compression, strip.packed, out, full, work);
@@ -146,8 +143,7 @@ void finish_strip(const ImageInfo& info, Bytes strip) noexcept {
     }
 }
 
-Status decode_strips(ConstBytes in, const Page& page, std::uint64_t first, Workspace& work,
-                     Bytes out) noexcept {
+Status decode_strips(ConstBytes in, const Page& page, std::uint64_t first, Workspace& work, Bytes out) noexcept {
     const ImageInfo& info = page.info;
     const std::uint64_t row = geometry_of(info).row;
     for (std::uint64_t i = 0; i < page.strips; ++i) {
@@ -193,7 +189,7 @@ Status decode_page(ConstBytes in, const Page& page, Workspace& work, Bytes out) 
         if (info.type == SampleType::u8) {
             interleave(work.planar.data(), pixels, info.samples, out.data() + plane);
         } else {
-            auto* samples = static_cast<std::uint16_t*>(static_cast<void*>(out.data()));
+            auto* samples = reinterpret_cast<std::uint16_t*>(out.data());
             interleave(work.planar.as<std::uint16_t>(), pixels, info.samples, samples + plane);
         }
     }

@@ -9,21 +9,21 @@ namespace {
 
 constexpr std::size_t entry_bytes = 12;
 
-enum Tag : std::uint16_t {
-    tag_width = 256,
-    tag_height = 257,
-    tag_bits = 258,
-    tag_compression = 259,
-    tag_photometric = 262,
-    tag_fill_order = 266,
-    tag_strip_offsets = 273,
-    tag_samples = 277,
-    tag_rows_per_strip = 278,
-    tag_strip_byte_counts = 279,
-    tag_planar = 284,
-    tag_predictor = 317,
-    tag_tile_width = 322,
-    tag_sample_format = 339,
+enum class Tag : std::uint16_t {
+    width = 256,
+    height = 257,
+    bits = 258,
+    compression = 259,
+    photometric = 262,
+    fill_order = 266,
+    strip_offsets = 273,
+    samples = 277,
+    rows_per_strip = 278,
+    strip_byte_counts = 279,
+    planar = 284,
+    predictor = 317,
+    tile_width = 322,
+    sample_format = 339,
 };
 
 // Bytes of one value of a field type that can hold a whole number, 0 for all others.
@@ -60,30 +60,30 @@ struct Tags {
 };
 
 struct Scalar {
-    std::uint16_t tag;
+    Tag tag;
     std::uint64_t Tags::* member;
 };
 constexpr std::array scalars{
-    Scalar{tag_width, &Tags::width},
-    Scalar{tag_height, &Tags::height},
-    Scalar{tag_compression, &Tags::compression},
-    Scalar{tag_photometric, &Tags::photometric},
-    Scalar{tag_fill_order, &Tags::fill_order},
-    Scalar{tag_samples, &Tags::samples},
-    Scalar{tag_rows_per_strip, &Tags::rows_per_strip},
-    Scalar{tag_planar, &Tags::planar},
-    Scalar{tag_predictor, &Tags::predictor},
+    Scalar{Tag::width, &Tags::width},
+    Scalar{Tag::height, &Tags::height},
+    Scalar{Tag::compression, &Tags::compression},
+    Scalar{Tag::photometric, &Tags::photometric},
+    Scalar{Tag::fill_order, &Tags::fill_order},
+    Scalar{Tag::samples, &Tags::samples},
+    Scalar{Tag::rows_per_strip, &Tags::rows_per_strip},
+    Scalar{Tag::planar, &Tags::planar},
+    Scalar{Tag::predictor, &Tags::predictor},
 };
 
 struct Listed {
-    std::uint16_t tag;
+    Tag tag;
     Field Tags::* member;
 };
 constexpr std::array lists{
-    Listed{tag_bits, &Tags::bits},
-    Listed{tag_sample_format, &Tags::sample_format},
-    Listed{tag_strip_offsets, &Tags::strip_offsets},
-    Listed{tag_strip_byte_counts, &Tags::strip_byte_counts},
+    Listed{Tag::bits, &Tags::bits},
+    Listed{Tag::sample_format, &Tags::sample_format},
+    Listed{Tag::strip_offsets, &Tags::strip_offsets},
+    Listed{Tag::strip_byte_counts, &Tags::strip_byte_counts},
 };
 
 struct CompressionName {
@@ -134,14 +134,13 @@ Status locate(ConstBytes in, ByteOrder order, std::uint64_t entry, Field& field)
     const std::uint64_t length = field.count * each;  // at most 2^34
     field.offset = length <= 4 ? entry + 8 : load_u32(from + 8, order);
     if (!lies_within(field.offset, length, in.size())) {
-        return failure(Code::truncated, "the values of TIFF tag {} lie beyond the end of the file", entry)
-            .with(tag);
+        return failure(Code::truncated, "the values of TIFF tag {} lie beyond the end of the file", entry).with(tag);
     }
     return success();
 }
 
 Status take_entry(ConstBytes in, ByteOrder order, std::uint64_t entry, Tags& tags) noexcept {
-    const std::uint16_t tag = load_u16(in.data() + entry, order);
+    const auto tag = static_cast<Tag>(load_u16(in.data() + entry, order));
     for (const Scalar& scalar : scalars) {
         if (scalar.tag == tag) {
             Field field;
@@ -157,7 +156,7 @@ Status take_entry(ConstBytes in, ByteOrder order, std::uint64_t entry, Tags& tag
             return locate(in, order, entry, tags.*list.member);
         }
     }
-    tags.tiled = tags.tiled || tag == tag_tile_width;
+    tags.tiled = tags.tiled || tag == Tag::tile_width;
     return success();
 }
 
@@ -197,15 +196,13 @@ Status interpret_compression(std::uint64_t code, std::uint64_t at, Compression& 
         default:
             break;
     }
-    const auto* const known = std::find_if(refused_compressions.begin(), refused_compressions.end(),
-                                           [code](const CompressionName& name) { return name.code == code; });
+    const auto* const known = std::ranges::find(refused_compressions, code, &CompressionName::code);
     const bool named = known != refused_compressions.end();
     return failure(Code::unsupported, named ? known->refusal : "TIFF compression {} is not supported", at)
         .with(static_cast<std::int64_t>(code));
 }
 
-Status interpret_samples(ConstBytes in, ByteOrder order, const Tags& tags, std::uint64_t at,
-                         ImageInfo& info) noexcept {
+Status interpret_samples(ConstBytes in, ByteOrder order, const Tags& tags, std::uint64_t at, ImageInfo& info) noexcept {
     std::uint64_t bits = 1;
     std::uint64_t format = 1;
     if (const Status status =
@@ -213,8 +210,8 @@ Status interpret_samples(ConstBytes in, ByteOrder order, const Tags& tags, std::
         !status.ok()) {
         return status;
     }
-    if (const Status status = common_value(in, order, tags.sample_format,
-                                           "TIFF samples of differing formats are not supported", format);
+    if (const Status status =
+            common_value(in, order, tags.sample_format, "TIFF samples of differing formats are not supported", format);
         !status.ok()) {
         return status;
     }
@@ -223,8 +220,8 @@ Status interpret_samples(ConstBytes in, ByteOrder order, const Tags& tags, std::
             .with(static_cast<std::int64_t>(bits));
     }
     if (format == 3 || format > 4) {
-        return failure(Code::unsupported, "TIFF with {}-bit samples of format {} (3 is floating point) is not supported",
-                       at)
+        return failure(Code::unsupported,
+                       "TIFF with {}-bit samples of format {} (3 is floating point) is not supported", at)
             .with(static_cast<std::int64_t>(bits), static_cast<std::int64_t>(format));
     }
     if (bits != 8 && bits != 16) {
@@ -309,8 +306,8 @@ Status interpret_strips(const Tags& tags, std::uint64_t at, Page& page) noexcept
 }  // namespace
 
 bool has_signature(ConstBytes in) noexcept {
-    return in.size() >= 4 && ((in[0] == 'I' && in[1] == 'I' && in[3] == 0) ||
-                              (in[0] == 'M' && in[1] == 'M' && in[2] == 0)) &&
+    return in.size() >= 4 &&
+           ((in[0] == 'I' && in[1] == 'I' && in[3] == 0) || (in[0] == 'M' && in[1] == 'M' && in[2] == 0)) &&
            (in[in[0] == 'I' ? 2 : 3] == 42 || in[in[0] == 'I' ? 2 : 3] == 43);
 }
 

@@ -16,8 +16,7 @@ UnpackResult unpack_zstd(ConstBytes in, Bytes out, Workspace& work) noexcept {
             return {Unpacked::no_memory, 0};
         }
     }
-    const std::size_t result =
-        ZSTD_decompressDCtx(work.zstd.get(), out.data(), out.size(), in.data(), in.size());
+    const std::size_t result = ZSTD_decompressDCtx(work.zstd.get(), out.data(), out.size(), in.data(), in.size());
     if (ZSTD_isError(result) == 0U) {
         return {Unpacked::complete, result};
     }

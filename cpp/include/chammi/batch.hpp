@@ -26,18 +26,18 @@ struct BatchPlan {
     Limits limits;
 };
 
-/// A finished batch: float32 (statuses.size(), channels, height, width). The memory goes back to the stream's pool
-/// when the last owner lets go.
+/// A finished batch: float32 (statuses.size(), channels, height, width). The memory goes back to the stream's
+/// pool when the last owner lets go.
 struct LoadedBatch {
     std::shared_ptr<Buffer> images;
     Frame frame;
     std::vector<Status> statuses;
 };
 
-/// Threads that read, decode and preprocess images into batches, in input order and at most `look_ahead` batches
-/// ahead. One image that fails becomes a row of NaN and a status; it never stops the stream.
+/// Threads that read, decode and preprocess images into batches, in input order and at most `look_ahead`
+/// batches ahead. One image that fails becomes a row of NaN and a status; it never stops the stream.
 class BatchStream {
-   public:
+ public:
     /// Starts the threads. A system that grants fewer threads than asked for gives a slower stream.
     explicit BatchStream(BatchPlan plan);
     BatchStream(const BatchStream&) = delete;
@@ -55,7 +55,7 @@ class BatchStream {
     /// As the destructor does; next() says `finished` afterwards.
     void stop() noexcept;
 
-   private:
+ private:
     class Work;
     std::unique_ptr<Work> work_;
 };

@@ -10,9 +10,10 @@
 namespace chammi {
 
 /// Memory that is reused from image to image: it grows without keeping what it held, and growing may fail but
-/// never throws. `slack` readable and writable bytes follow the requested ones, for kernels that work in blocks.
+/// never throws. `slack` readable and writable bytes follow the requested ones, for kernels that work in
+/// blocks.
 class Buffer {
-   public:
+ public:
     static constexpr std::size_t slack = 64;
     static constexpr std::size_t alignment = 64;
 
@@ -47,14 +48,14 @@ class Buffer {
     /// The content as elements of `T`; size() need not be a multiple of its size.
     template <typename T>
     [[nodiscard]] T* as() noexcept {
-        return static_cast<T*>(static_cast<void*>(data_));
+        return reinterpret_cast<T*>(data_);
     }
     template <typename T>
     [[nodiscard]] const T* as() const noexcept {
-        return static_cast<const T*>(static_cast<const void*>(data_));
+        return reinterpret_cast<const T*>(data_);
     }
 
-   private:
+ private:
     std::uint8_t* data_ = nullptr;
     std::size_t size_ = 0;
     std::size_t capacity_ = 0;

@@ -12,8 +12,7 @@ using Bytes = std::span<std::uint8_t>;
 
 enum class ByteOrder : std::uint8_t { little, big };
 
-constexpr ByteOrder native_order =
-    std::endian::native == std::endian::little ? ByteOrder::little : ByteOrder::big;
+constexpr ByteOrder native_order = std::endian::native == std::endian::little ? ByteOrder::little : ByteOrder::big;
 
 inline std::uint16_t load_u16(const std::uint8_t* from, ByteOrder order) noexcept {
     std::uint16_t value = 0;
@@ -33,8 +32,7 @@ inline std::uint32_t load_u32(const std::uint8_t* from, ByteOrder order) noexcep
 }
 
 /// True where the `length` bytes at `offset` lie inside a file of `size` bytes.
-[[nodiscard]] constexpr bool lies_within(std::uint64_t offset, std::uint64_t length,
-                                         std::uint64_t size) noexcept {
+[[nodiscard]] constexpr bool lies_within(std::uint64_t offset, std::uint64_t length, std::uint64_t size) noexcept {
     return offset <= size && length <= size - offset;
 }
 

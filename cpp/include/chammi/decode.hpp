@@ -12,8 +12,8 @@ namespace chammi {
 /// Reads the header of page `page` of one encoded image and checks its size against `limits`.
 Status probe(ConstBytes in, std::uint32_t page, const Limits& limits, ImageInfo& info) noexcept;
 
-/// Decodes page `page` into `out`, which is made image_bytes(info) long: (height, width, samples), native byte order.
-/// `out` is unspecified after a failure. It may be a buffer of `work`, but only `work.image`.
+/// Decodes page `page` into `out`, which is made image_bytes(info) long: (height, width, samples), native
+/// byte order. `out` is unspecified after a failure. It may be a buffer of `work`, but only `work.image`.
 Status decode(ConstBytes in, std::uint32_t page, const Limits& limits, Workspace& work, ImageInfo& info,
               Buffer& out) noexcept;
 
@@ -31,8 +31,9 @@ struct Planes {
     std::uint64_t row_stride = 0;
 };
 
-/// Decodes one file into planes, which stay in `work` until its next use. With a `channel_width` the file is one tape
-/// (height, channels * channel_width). Without (0), pages are channels if there are several, else samples are.
+/// Decodes one file into planes, which stay in `work` until its next use. With a `channel_width` the file is
+/// one tape (height, channels * channel_width). Without (0), pages are channels if there are several, else
+/// samples are.
 Status decode_planes(ConstBytes in, std::uint32_t channel_width, const Limits& limits, Workspace& work,
                      Planes& planes) noexcept;
 

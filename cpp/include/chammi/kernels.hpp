@@ -5,7 +5,8 @@
 
 namespace chammi {
 
-/// How one output axis of a resize is made: output i = sum over k < taps of weight(i, k) * input[start[i] + k].
+/// How one output axis of a resize is made: output i = sum over k < taps of weight(i, k) * input[start[i] +
+/// k].
 struct AxisView {
     const std::int32_t* start = nullptr;  // outputs
     const float* weights = nullptr;       // tap by tap: weights[k * outputs + i]
@@ -18,8 +19,8 @@ struct AxisView {
 struct Kernels {
     const char* name;
 
-    /// Undoes PNG's row filters: `rows` rows of one filter byte and `row` bytes each, into `out` without the filter
-    /// bytes; `step` bytes make a pixel. Returns the first row with an unknown filter, or `rows`.
+    /// Undoes PNG's row filters: `rows` rows of one filter byte and `row` bytes each, into `out` without the
+    /// filter bytes; `step` bytes make a pixel. Returns the first row with an unknown filter, or `rows`.
     std::uint32_t (*unfilter)(const std::uint8_t* filtered, std::uint8_t* out, std::uint32_t rows, std::size_t row,
                               std::size_t step) noexcept;
 
@@ -35,8 +36,8 @@ struct Kernels {
                      std::size_t count, float* out) noexcept;
     void (*blend_u16)(const std::uint16_t* from, std::size_t stride, const float* weights, std::size_t taps,
                       std::size_t count, float* out) noexcept;
-    void (*blend_f32)(const float* from, std::size_t stride, const float* weights, std::size_t taps,
-                      std::size_t count, float* out) noexcept;
+    void (*blend_f32)(const float* from, std::size_t stride, const float* weights, std::size_t taps, std::size_t count,
+                      float* out) noexcept;
 
     /// The horizontal pass: out[i] = gain * (sum over k of weight(i, k) * from[start[i] + k]) + bias.
     void (*stretch)(const float* from, const AxisView& axis, float gain, float bias, float* out) noexcept;

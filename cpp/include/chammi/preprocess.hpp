@@ -36,8 +36,8 @@ struct Frame {
 /// The frame that planes become; its channels are 0 where the mask was the only one.
 Frame frame_of(const Planes& planes, const Preprocess& how) noexcept;
 
-/// Fills `out` (frame.channels, frame.height, frame.width); `planes` must become exactly `frame`. Planes lie in
-/// `work`, as decode_planes leaves them.
+/// Fills `out` (frame.channels, frame.height, frame.width); `planes` must become exactly `frame`. Planes lie
+/// in `work`, as decode_planes leaves them.
 Status preprocess(const Planes& planes, const Preprocess& how, const Frame& frame, Workspace& work,
                   float* out) noexcept;
 

@@ -23,8 +23,9 @@ enum class WeightOrder : std::uint8_t {
     by_output,  // weights[i * taps + k]
 };
 
-/// The taps of an axis: a triangle filter as wide as the ratio when shrinking (antialiasing) and two pixels wide
-/// when growing, cut off at the border and normalised, as PyTorch's antialiased bilinear interpolation has it.
+/// The taps of an axis: a triangle filter as wide as the ratio when shrinking (antialiasing) and two pixels
+/// wide when growing, cut off at the border and normalised, as PyTorch's antialiased bilinear interpolation
+/// has it.
 struct AxisWeights {
     AxisView view;
     std::int32_t low = 0;   // inputs used: from low

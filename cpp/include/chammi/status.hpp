@@ -44,8 +44,7 @@ constexpr Status success() noexcept {
     return {};
 }
 
-constexpr Status failure(Code code, const char* cause,
-                         std::uint64_t byte_offset = Status::nowhere) noexcept {
+constexpr Status failure(Code code, const char* cause, std::uint64_t byte_offset = Status::nowhere) noexcept {
     return Status{code, cause, byte_offset, {}};
 }
 

@@ -28,7 +28,7 @@ struct Page {
 
 /// A walk along the chain of pages. Every step is checked; a chain that loops is an error.
 class Chain {
-   public:
+ public:
     explicit Chain(ConstBytes in) noexcept : in_(in) {}
 
     /// Reads the file's header and steps to page 0.
@@ -40,11 +40,12 @@ class Chain {
     Status read(const Limits& limits, Page& page) const noexcept;
     [[nodiscard]] ByteOrder order() const noexcept { return order_; }
 
-   private:
+ private:
     ConstBytes in_;
     ByteOrder order_ = ByteOrder::little;
     std::uint64_t offset_ = 0;
-    // Brent's cycle search: the walk has looped when it meets the offset it stood at a power of two steps ago.
+    // Brent's cycle search: the walk has looped when it meets the offset it stood at a power of two steps
+    // ago.
     std::uint64_t landmark_ = 0;
     std::uint64_t steps_ = 0;
     std::uint64_t lap_ = 1;

@@ -1,7 +1,7 @@
-#include "kernels/portable.inl"
+#include "kernels/portable.hpp"
 #include "kernels/tables.hpp"
-#include "kernels/x86_rows.inl"
-#include "kernels/x86_unfilter.inl"
+#include "kernels/x86_rows.hpp"
+#include "kernels/x86_unfilter.hpp"
 
 namespace chammi {
 namespace {

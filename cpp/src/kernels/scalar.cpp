@@ -1,4 +1,4 @@
-#include "kernels/portable.inl"
+#include "kernels/portable.hpp"
 #include "kernels/tables.hpp"
 
 namespace chammi {

@@ -1,6 +1,8 @@
-// Plain loops, the specification of every kernel. Included by one source file per instruction set, each compiled with
-// its own flags, so that the compiler vectorises them anew; everything has internal linkage, as a function shared with
-// another file could be the one that the linker keeps.
+#pragma once
+
+// Plain loops, the specification of every kernel. Included by one source file per instruction set, each
+// compiled with its own flags, so that the compiler vectorises them anew; everything has internal linkage, as
+// a function shared with another file could be the one that the linker keeps.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,8 +14,8 @@ namespace chammi {
 namespace {
 
 inline std::uint8_t paeth(int left, int up, int corner) noexcept {
-    const int to_left = up - corner;    // distance of the prediction left + up - corner from left
-    const int to_up = left - corner;    // ... from up
+    const int to_left = up - corner;  // distance of the prediction left + up - corner from left
+    const int to_up = left - corner;  // ... from up
     const int to_corner = to_left + to_up;
     const int a = to_left < 0 ? -to_left : to_left;
     const int b = to_up < 0 ? -to_up : to_up;
@@ -38,8 +40,7 @@ void undo_up(const std::uint8_t* from, const std::uint8_t* above, std::uint8_t* 
 }
 
 template <std::size_t step>
-void undo_average(const std::uint8_t* from, const std::uint8_t* above, std::uint8_t* out,
-                  std::size_t row) noexcept {
+void undo_average(const std::uint8_t* from, const std::uint8_t* above, std::uint8_t* out, std::size_t row) noexcept {
     for (std::size_t x = 0; x < step; ++x) {
         out[x] = static_cast<std::uint8_t>(from[x] + above[x] / 2);
     }
@@ -57,8 +58,7 @@ void undo_first_average(const std::uint8_t* from, std::uint8_t* out, std::size_t
 }
 
 template <std::size_t step>
-void undo_paeth(const std::uint8_t* from, const std::uint8_t* above, std::uint8_t* out,
-                std::size_t row) noexcept {
+void undo_paeth(const std::uint8_t* from, const std::uint8_t* above, std::uint8_t* out, std::size_t row) noexcept {
     for (std::size_t x = 0; x < step; ++x) {
         out[x] = static_cast<std::uint8_t>(from[x] + above[x]);
     }
@@ -192,8 +192,8 @@ void blend(const T* from, std::size_t stride, const float* weights, std::size_t 
             }
         } else if (k == 0) {
             for (std::size_t x = 0; x < count; ++x) {
-                out[x] = wa * static_cast<float>(a[x]) + wb * static_cast<float>(b[x]) +
-                         wc * static_cast<float>(c[x]) + wd * static_cast<float>(d[x]);
+                out[x] = wa * static_cast<float>(a[x]) + wb * static_cast<float>(b[x]) + wc * static_cast<float>(c[x]) +
+                         wd * static_cast<float>(d[x]);
             }
         } else {
             for (std::size_t x = 0; x < count; ++x) {

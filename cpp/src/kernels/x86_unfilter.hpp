@@ -1,10 +1,13 @@
-// PNG's row filters for one byte per pixel, sixteen rows at a time. Everything has internal linkage (see portable.inl).
+#pragma once
+
+// PNG's row filters for one byte per pixel, sixteen rows at a time. Everything has internal linkage (see
+// portable.hpp).
 //
-// A Paeth pixel needs its left, upper and upper left neighbours, so neither a row nor a column can be computed at
-// once, but a diagonal can: lane r of a vector holds row r, one pixel behind lane r - 1. At each step, the left
-// neighbours are the vector of the step before, the upper ones are that vector moved up by a lane, and the upper left
-// ones are the upper ones of the step before. Sixteen steps at a time, pixels are turned from rows into such vectors
-// and back by a 16 x 16 transposition.
+// A Paeth pixel needs its left, upper and upper left neighbours, so neither a row nor a column can be
+// computed at once, but a diagonal can: lane r of a vector holds row r, one pixel behind lane r - 1. At each
+// step, the left neighbours are the vector of the step before, the upper ones are that vector moved up by a
+// lane, and the upper left ones are the upper ones of the step before. Sixteen steps at a time, pixels are
+// turned from rows into such vectors and back by a 16 x 16 transposition.
 
 #include <immintrin.h>
 
@@ -18,7 +21,7 @@ namespace {
 
 constexpr std::size_t lanes = 16;
 
-// A plain array: functions of std::array have linkage (see portable.inl).
+// A plain array: functions of std::array have linkage (see portable.hpp).
 struct Block {
     __m128i row[lanes];  // NOLINT(*-avoid-c-arrays)
 };
@@ -44,7 +47,8 @@ struct Rows {
     std::size_t row;               // bytes
 };
 
-// Which neighbours take part in each lane: all three make Paeth; the left one alone Sub, the upper one alone Up.
+// Which neighbours take part in each lane: all three make Paeth; the left one alone Sub, the upper one alone
+// Up.
 struct Filters {
     __m128i left = _mm_setzero_si128();
     __m128i up = _mm_setzero_si128();
@@ -66,8 +70,9 @@ Filters filters_of(const Rows& rows) noexcept {
     return filters;
 }
 
-// The Paeth predictor: of left and up, the one farther from the corner if it is more than twice as far as the other,
-// else the corner itself; and the nearer extreme where the corner lies outside. Saturation makes both one case.
+// The Paeth predictor: of left and up, the one farther from the corner if it is more than twice as far as the
+// other, else the corner itself; and the nearer extreme where the corner lies outside. Saturation makes both
+// one case.
 inline __m128i predict(__m128i left, __m128i up, __m128i corner) noexcept {
     const __m128i zero = _mm_setzero_si128();
     const __m128i low = _mm_min_epu8(left, up);
@@ -87,6 +92,7 @@ struct State {
 template <std::size_t step, bool averages, bool starting>
 inline void advance(Block& pixels, __m128i above, const Filters& filters, State& state) noexcept {
     const __m128i up = _mm_alignr_epi8(state.left, _mm_slli_si128(above, 15 - step), 15);
+    // NOLINTNEXTLINE(misc-const-correctness) - changed where `averages`
     __m128i predicted = predict(_mm_and_si128(state.left, filters.left), _mm_and_si128(up, filters.up),
                                 _mm_and_si128(state.corner, filters.corner));
     if constexpr (averages) {
@@ -94,6 +100,7 @@ inline void advance(Block& pixels, __m128i above, const Filters& filters, State&
         const __m128i half = _mm_sub_epi8(_mm_avg_epu8(state.left, up), odd);
         predicted = _mm_blendv_epi8(predicted, half, filters.average);
     }
+    // NOLINTNEXTLINE(misc-const-correctness) - changed where `starting`
     __m128i pixel = _mm_add_epi8(pixels.row[step], predicted);
     if constexpr (starting && step + 1 < lanes) {
         // Lanes beyond this one have not reached their row's first pixel: what is left of it counts as 0.
@@ -118,7 +125,8 @@ Block load_diagonal(const Rows& rows, std::size_t x) noexcept {
     return transpose(block);
 }
 
-// Bytes in front of a row land at the end of the row above, which is written later; none may go beyond a row's end.
+// Bytes in front of a row land at the end of the row above, which is written later; none may go beyond a
+// row's end.
 void store_diagonal(const Rows& rows, std::size_t x, const Block& pixels) noexcept {
     const Block block = transpose(pixels);
     for (std::size_t lane = 0; lane < lanes; ++lane) {

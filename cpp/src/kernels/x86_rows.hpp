@@ -1,5 +1,7 @@
-// Running sums along a row, 16 bytes at a time, for PNG's Sub filter and TIFF's horizontal differences. Everything has
-// internal linkage (see portable.inl).
+#pragma once
+
+// Running sums along a row, 16 bytes at a time, for PNG's Sub filter and TIFF's horizontal differences.
+// Everything has internal linkage (see portable.hpp).
 
 #include <immintrin.h>
 
@@ -17,8 +19,8 @@ inline void store16(std::uint8_t* to, __m128i value) noexcept {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), value);
 }
 
-// Each byte becomes the sum of itself and all before it: four doublings, then the sum of the previous block. Only the
-// last addition waits for the previous block.
+// Each byte becomes the sum of itself and all before it: four doublings, then the sum of the previous block.
+// Only the last addition waits for the previous block.
 void sum_bytes(const std::uint8_t* from, std::uint8_t* out, std::size_t count) noexcept {
     const __m128i last = _mm_set1_epi8(15);
     __m128i carry = _mm_setzero_si128();
