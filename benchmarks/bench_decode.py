@@ -1,0 +1,106 @@
+"""Decoding image files to arrays: one thread, warm files, ours beside the decoders that Python users have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chammi_fast.images import read_image
+from comparing import compare
+from image_sets import GENERATED, REAL_SETS, ImageSet, filter_census, generated_set, png_stream, real_set
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    Decoder = Callable[[Path], NDArray[np.uint8 | np.uint16] | None]
+
+cv2 = pytest.importorskip("cv2")
+imagecodecs = pytest.importorskip("imagecodecs")
+io = pytest.importorskip("skimage.io")
+tifffile = pytest.importorskip("tifffile")
+
+PNG_PEERS: dict[str, Decoder] = {
+    "Pillow": lambda path: np.asarray(Image.open(path)),
+    "OpenCV": lambda path: cv2.imread(str(path), cv2.IMREAD_UNCHANGED),
+    "imagecodecs": lambda path: imagecodecs.png_decode(path.read_bytes()),
+    "scikit-image": io.imread,
+}
+TIFF_PEERS: dict[str, Decoder] = {
+    "tifffile": lambda path: tifffile.imread(path, maxworkers=1),
+    "imagecodecs": lambda path: imagecodecs.tiff_decode(path.read_bytes()),
+    "Pillow": lambda path: np.asarray(Image.open(path)),
+    "OpenCV": lambda path: cv2.imread(str(path), cv2.IMREAD_UNCHANGED),
+    "scikit-image": io.imread,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def peers_of(paths: list[Path]) -> dict[str, Decoder]:
+    """Return the peers that can decode all of these files, after seeing that all of them give what we give."""
+    ours = [read_image(path) for path in paths]
+    able = {}
+    for name, decode in (PNG_PEERS if paths[0].suffix == ".png" else TIFF_PEERS).items():
+        try:
+            theirs = [decode(path) for path in paths]
+        except (OSError, imagecodecs.TiffError):  # Pillow lacks 16-bit kinds of compression
+            continue
+        if theirs[0] is None:  # OpenCV's way to say that it cannot
+            continue
+        for own, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(own, other)
+        able[name] = decode
+    assert able
+    return able
+
+
+def decode_all(decode: Decoder, paths: list[Path]) -> Callable[[], None]:
+    def run() -> None:
+        for path in paths:
+            decode(path)
+
+    return run
+
+
+def bare_inflate(paths: list[Path]) -> Callable[[], None]:
+    """Return what libdeflate alone does with the same PNG streams."""
+    streams = [png_stream(path) for path in paths]
+
+    def run() -> None:
+        for stream, length in streams:
+            imagecodecs.deflate_decode(stream, out=length)
+
+    return run
+
+
+def run_suite(images: ImageSet, benchmark: BenchmarkFixture, rounds: int) -> None:
+    paths = images.paths
+    ways = {name: decode_all(decode, paths) for name, decode in peers_of(paths).items()}
+    if paths[0].suffix == ".png":
+        benchmark.extra_info["filters"] = filter_census(paths)
+        ways["inflate alone (libdeflate)"] = bare_inflate(paths)
+    compare(benchmark, decode_all(read_image, paths), ways, rounds=rounds, images=len(paths))
+
+
+@pytest.mark.benchmark(group="decode")
+@pytest.mark.parametrize("name", REAL_SETS)
+def test_real(name: str, real_images: Path, benchmark: BenchmarkFixture, rounds: int, short: bool) -> None:
+    run_suite(real_set(name, real_images, most=4 if short else 60), benchmark, rounds)
+
+
+@pytest.mark.benchmark(group="decode")
+@pytest.mark.parametrize(("kind", "writer"), GENERATED)
+def test_generated(
+    kind: str, writer: str, tmp_path: Path, benchmark: BenchmarkFixture, rounds: int, short: bool
+) -> None:
+    run_suite(generated_set(kind, writer, tmp_path, count=2 if short else 8), benchmark, rounds)
