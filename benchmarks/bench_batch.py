@@ -43,7 +43,7 @@ def statistics_of(channels: int) -> tuple[list[float], list[float]]:
 
 
 def plain_python(images: ImageSet, channels: int) -> Callable[[], NDArray[np.float32]]:
-    width = images.channel_width
+    width = images.channel_width or 0
     steps = transforms.Compose(
         [
             transforms.Resize(224, antialias=True),

@@ -14,125 +14,109 @@ constexpr unsigned first_free = 258;
 constexpr unsigned narrowest = 9;
 constexpr unsigned widest = 12;
 constexpr unsigned table_size = 1U << widest;
+constexpr std::size_t head_bytes = 8;
 
-// A code's string always stands somewhere in the output already, so the table only says where.
+// A code's string. It always stands somewhere in the output already; as most strings are short, their first bytes are
+// kept here as well, and writing them needs neither a loop nor a look at what was written just before.
 struct Entry {
+    std::uint64_t head;  // the first bytes, the first one lowest
     std::uint32_t start;
     std::uint32_t length;
 };
 
 class BitReader {
  public:
-    explicit BitReader(ConstBytes in) noexcept : next_(in.data()), end_(in.data() + in.size()) {}
+    explicit BitReader(ConstBytes in) noexcept : in_(in) {}
 
     /// The next `width` bits, or `end_code` where the input is used up.
     unsigned take(unsigned width) noexcept {
-        if (held_ < width) {
-            refill();
-            if (held_ < width) {
+        const std::size_t byte = at_ >> 3U;
+        std::uint64_t word = 0;
+        if (byte + sizeof word <= in_.size()) [[likely]] {
+            std::memcpy(&word, in_.data() + byte, sizeof word);
+            word = native_order == ByteOrder::big ? word : __builtin_bswap64(word);
+        } else {
+            if (at_ + width > 8 * in_.size()) {
                 return end_code;
             }
+            for (std::size_t i = byte; i < in_.size(); ++i) {
+                word |= std::uint64_t{in_[i]} << (56U - 8 * (i - byte));
+            }
         }
-        const auto code = static_cast<unsigned>(bits_ >> (64U - width));
-        bits_ <<= width;
-        held_ -= width;
+        const auto code = static_cast<unsigned>((word << (at_ & 7U)) >> (64U - width));
+        at_ += width;
         return code;
     }
 
  private:
-    void refill() noexcept {
-        if (end_ - next_ >= 4) {
-            bits_ |= std::uint64_t{load_u32(next_, ByteOrder::big)} << (32U - held_);
-            next_ += 4;
-            held_ += 32;
-            return;
-        }
-        while (next_ != end_) {
-            bits_ |= std::uint64_t{*next_++} << (56U - held_);
-            held_ += 8;
-        }
-    }
-
-    const std::uint8_t* next_;
-    const std::uint8_t* end_;
-    std::uint64_t bits_ = 0;  // unread bits from the top
-    unsigned held_ = 0;       // at most 11 when refilled
+    ConstBytes in_;
+    std::size_t at_ = 0;  // in bits
 };
 
-// Copies in blocks where the output has room for the last block's overhang; `from` ends at or before `to`.
-void copy_string(std::uint8_t* to, const std::uint8_t* from, std::size_t length, std::size_t room) noexcept {
-    constexpr std::size_t block = 8;
-    if (room < length + block) {
-        std::memcpy(to, from, length < room ? length : room);
-        return;
+using Table = std::array<Entry, table_size>;
+
+// Writes a string at `at` and returns how much of it `out` took. All that changes is passed by value: what is written
+// through a byte pointer could otherwise be taken to change it, and be loaded again each time.
+std::size_t emit(const Entry& entry, Bytes out, std::size_t at) noexcept {
+    const std::size_t room = out.size() - at;
+    std::uint8_t* to = out.data() + at;
+    if (room < entry.length + head_bytes) [[unlikely]] {
+        for (std::size_t i = 0; i < entry.length && i < room; ++i) {
+            to[i] = i < head_bytes ? static_cast<std::uint8_t>(entry.head >> (8 * i)) : out[entry.start + i];
+        }
+        return entry.length < room ? entry.length : room;
     }
-    for (std::size_t done = 0; done < length; done += block) {
-        std::memcpy(to + done, from + done, block);
+    const std::uint64_t head = native_order == ByteOrder::little ? entry.head : __builtin_bswap64(entry.head);
+    std::memcpy(to, &head, sizeof head);
+    // In blocks, the last of which may hang over. A string that is its own source starts a block behind at least.
+    for (std::size_t done = head_bytes; done < entry.length; done += head_bytes) {
+        std::memcpy(to + done, out.data() + entry.start + done, head_bytes);
     }
+    return entry.length;
 }
 
-class Decoder {
- public:
-    Decoder(ConstBytes in, Bytes out) noexcept : bits_(in), out_(out) {}
+// The previous string and the first byte of the present one.
+Entry grown(const Entry& previous, std::uint64_t present_head) noexcept {
+    const std::uint64_t last = previous.length < head_bytes ? (present_head & 0xFFU) << (8 * previous.length) : 0;
+    return {previous.head | last, previous.start, previous.length + 1};
+}
 
-    UnpackResult run() noexcept {
-        while (at_ < out_.size()) {
-            const unsigned code = bits_.take(width_);
+UnpackResult decode(ConstBytes in, Bytes out) noexcept {
+    Table table;  // set up to `next`
+    for (unsigned code = 0; code < clear_code; ++code) {
+        table[code] = {code, 0, 1};
+    }
+    BitReader bits{in};
+    unsigned next = first_free;
+    unsigned width = narrowest;
+    Entry previous{};  // of length 0 behind a clear code
+    std::size_t at = 0;
+    while (at < out.size()) {
+        const unsigned code = bits.take(width);
+        if ((code & ~1U) == clear_code) [[unlikely]] {
             if (code == end_code) {
                 break;
             }
-            if (code == clear_code) {
-                next_ = first_free;
-                width_ = narrowest;
-                previous_ = {0, 0};
-                continue;
-            }
-            if (!emit(code)) {
-                return {Unpacked::corrupt, at_};
-            }
+            next = first_free;
+            width = narrowest;
+            previous.length = 0;
+            continue;
         }
-        return {Unpacked::complete, at_};
+        if (previous.length == 0 ? code > clear_code : code > next) [[unlikely]] {
+            return {Unpacked::corrupt, at};
+        }
+        if (previous.length != 0 && next < table_size) [[likely]] {
+            // Where the present code is the one being defined, it begins as the previous string does.
+            table[next] = grown(previous, code < next ? table[code].head : previous.head);
+            ++next;
+            width += static_cast<unsigned>(next + 1 == (1U << width) && width < widest);
+        }
+        const Entry entry = table[code];
+        previous = {entry.head, static_cast<std::uint32_t>(at), entry.length};
+        at += emit(entry, out, at);
     }
-
- private:
-    bool emit(unsigned code) noexcept {
-        const auto start = static_cast<std::uint32_t>(at_);
-        std::uint32_t length = 1;
-        if (code < clear_code) {
-            out_[at_] = static_cast<std::uint8_t>(code);
-        } else if (code < next_) {
-            const Entry entry = table_[code];
-            length = entry.length;
-            copy_string(out_.data() + at_, out_.data() + entry.start, length, out_.size() - at_);
-        } else if (code == next_ && previous_.length != 0) {
-            // The string that is about to be defined: the previous one and its own first byte again.
-            length = previous_.length + 1;
-            copy_string(out_.data() + at_, out_.data() + previous_.start, previous_.length, out_.size() - at_);
-            if (at_ + previous_.length < out_.size()) {
-                out_[at_ + previous_.length] = out_[previous_.start];
-            }
-        } else {
-            return false;
-        }
-        if (previous_.length != 0 && next_ < table_size) {
-            table_[next_++] = {previous_.start, previous_.length + 1};
-            if (next_ + 1 == (1U << width_) && width_ < widest) {
-                ++width_;
-            }
-        }
-        previous_ = {start, length};
-        at_ = length < out_.size() - at_ ? at_ + length : out_.size();
-        return true;
-    }
-
-    BitReader bits_;
-    Bytes out_;
-    std::size_t at_ = 0;
-    unsigned next_ = first_free;
-    unsigned width_ = narrowest;
-    Entry previous_{0, 0};
-    std::array<Entry, table_size> table_;
-};
+    return {Unpacked::complete, at};
+}
 
 }  // namespace
 
@@ -145,8 +129,7 @@ UnpackResult unpack_lzw(ConstBytes in, Bytes out) noexcept {
     if (out.size() > std::numeric_limits<std::uint32_t>::max()) {
         return {Unpacked::no_memory, 0};
     }
-    Decoder decoder{in, out};
-    return decoder.run();
+    return decode(in, out);
 }
 
 }  // namespace chammi
