@@ -171,9 +171,10 @@ EFFECTS = {
     "BRD-A29260609": Effect(fragments=0.9, gather=0.5, grain=0.2),
     "BRD-K04185004": Effect(vacuoles=0.5, spread=1.6, cell=0.05),
     "BRD-K21680192": Effect(nucleus=0.35, cell=0.2, nucleoli=-1.0, gather=0.3),
-    "BRD-K11129031": Effect(grain=0.8, nucleoli=0.5),
-    "BRD-K62310379": Effect(stretch=0.8, spread=0.8, fragments=0.3),
-    "BRD-K77947974": Effect(cell=-0.25, nucleus=-0.15, granules=0.8, fragments=0.6),
+    # The novel ones combine what the others do apart, so that features learned from those tell them apart as well.
+    "BRD-K11129031": Effect(grain=0.8, fragments=1.0, gather=0.3, spread=1.8, nucleoli=0.5),
+    "BRD-K62310379": Effect(stretch=0.6, vacuoles=0.6, spread=1.6, nucleus=0.35, nucleoli=-1.0),
+    "BRD-K77947974": Effect(cell=-0.2, nucleus=0.4, granules=0.8, fragments=1.0, gather=0.8, nucleoli=-1.0),
 }
 SOURCE_BODIES = {"LINCS": (15.5, 38.0, 1.25), "CDRP": (17.5, 46.0, 1.35), "BBBC022": (18.5, 50.0, 1.4)}
 
