@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime")
 
 from chammi_fast import load_model  # noqa: E402
 from chammi_fast.errors import BackendError, ChannelError, SpecError  # noqa: E402
-from chammi_fast.spec import Spec  # noqa: E402
+from chammi_fast.spec import Spec, parse_spec, with_averages  # noqa: E402
 from handmade import (  # noqa: E402
     EMBEDDING,
     SIZE,
@@ -209,3 +209,16 @@ def test_older_files_that_list_weights_as_inputs_work(tmp_path: Path, adaptive: 
             load_model(file, spec=description).bind(names).embed(images) for file in (tmp_path / "old.onnx", path)
         )
         np.testing.assert_array_equal(old, new)
+
+
+def test_the_documented_descriptions_are_valid() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+    documents = [block.partition("```")[0] for block in text.split("```json\n")[1:]]
+    specs = [
+        parse_spec(block, origin="formats.md")
+        for block in documents
+        if '"format_version"' in block and "tokens" in block
+    ]
+    assert [spec.form for spec in specs] == ["adaptive", "specialised"]
+    own = [token for token in specs[0].tokens if not token.members]
+    assert [token.name for token in with_averages(tuple(own))] == [token.name for token in specs[0].tokens]
