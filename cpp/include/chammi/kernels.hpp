@@ -20,7 +20,8 @@ struct Kernels {
     const char* name;
 
     /// Undoes PNG's row filters: `rows` rows of one filter byte and `row` bytes each, into `out` without the
-    /// filter bytes; `step` bytes make a pixel. Returns the first row with an unknown filter, or `rows`.
+    /// filter bytes; `step` bytes make a pixel. Returns the first row with an unknown filter, or `rows`. Up to 32
+    /// bytes behind both are read, and have no influence.
     std::uint32_t (*unfilter)(const std::uint8_t* filtered, std::uint8_t* out, std::uint32_t rows, std::size_t row,
                               std::size_t step) noexcept;
 
@@ -39,7 +40,8 @@ struct Kernels {
     void (*blend_f32)(const float* from, std::size_t stride, const float* weights, std::size_t taps, std::size_t count,
                       float* out) noexcept;
 
-    /// The horizontal pass: out[i] = gain * (sum over k of weight(i, k) * from[start[i] + k]) + bias.
+    /// The horizontal pass: out[i] = gain * (sum over k of weight(i, k) * from[start[i] + k]) + bias. Starts never
+    /// fall. Up to 7 values behind the last one that is used are read, and have no influence.
     void (*stretch)(const float* from, const AxisView& axis, float gain, float bias, float* out) noexcept;
 
     /// out[x] = gain * from[x] + bias.

@@ -1,6 +1,7 @@
 #include "kernels/portable.hpp"
 #include "kernels/tables.hpp"
 #include "kernels/x86_rows.hpp"
+#include "kernels/x86_stretch.hpp"
 #include "kernels/x86_unfilter.hpp"
 
 namespace chammi {
@@ -11,6 +12,7 @@ constexpr Kernels with_blocks() noexcept {
     kernels.unfilter = unfilter_by_blocks;
     kernels.integrate_u8 = integrate_u8_by_blocks;
     kernels.integrate_u16 = integrate_u16_by_blocks;
+    kernels.stretch = stretch_by_eights;
     return kernels;
 }
 
