@@ -39,6 +39,7 @@ lint: $(VENV)/.all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd benchmarks && ../$(BIN)/mypy --config-file ../pyproject.toml .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	scripts/clang-tidy $(BIN)
@@ -58,4 +59,4 @@ demo-model: $(VENV)/.all
 
 # make clean  remove everything that make made
 clean:
-	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist demo .pytest_cache benchmarks/.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
