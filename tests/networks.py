@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from chammi_fast.spec import Spec
     from chammi_fast.training.network import ChannelAdaptiveNetwork
 
+torch.set_num_threads(1)  # networks this small spend their time waiting for a second thread
+
 SMALL = NetworkOptions(
     backbone="convnext_atto",
     backbone_options={"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32), "conv_mlp": False},

@@ -25,19 +25,9 @@ from chammi_fast.training.losses import ProxyNCA  # noqa: E402
 from networks import SMALL  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small networks spend their time waiting for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def proxy_nca_by_loops(points: np.ndarray, proxies: np.ndarray, labels: list[int], temperature: float) -> float:
