@@ -247,6 +247,24 @@ def test_batches_outlive_their_stream(tmp_path: Path) -> None:
     assert [numbers(batch) for batch in kept] == [[0, 1, 2], [3, 4, 5]]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_can_let_go_of_a_stream(tmp_path: Path) -> None:
+    stream = stream_batches(write_numbered(tmp_path, 9), SIDE, RAW, channels=2, batch_size=2, threads=2)
+    next(stream)
+    child = os.fork()
+    if child == 0:
+        refused = False
+        try:
+            next(stream)
+        except RuntimeError:
+            refused = True
+        del stream
+        gc.collect()
+        os._exit(7 if refused else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert len(list(stream)) == 4
+
+
 def test_other_python_threads_run_while_a_batch_is_awaited(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     ticks = 0

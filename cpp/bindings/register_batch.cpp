@@ -1,6 +1,8 @@
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -17,7 +19,8 @@ Mask mask_from(const std::string& name) {
     return name == "drop" ? Mask::drop : Mask::keep;
 }
 
-// The stream as Python holds it: its end may wait for threads, which must not be done with the GIL held.
+// The stream as Python holds it: its end may wait for threads, which must not be done with the GIL held. A fork leaves
+// the threads behind: the child can neither use nor end the stream, and lets go of it.
 class Stream {
  public:
     explicit Stream(BatchPlan plan) : stream_(std::make_unique<BatchStream>(std::move(plan))) {}
@@ -26,6 +29,10 @@ class Stream {
     Stream(Stream&&) = delete;
     Stream& operator=(Stream&&) = delete;
     ~Stream() {  // NOLINT(bugprone-exception-escape) - neither joining threads nor waiting for the lock throws
+        if (forked()) {
+            static_cast<void>(stream_.release());  // NOLINT(bugprone-unused-return-value) - left as it is
+            return;
+        }
         const py::gil_scoped_release unlocked;
         stream_.reset();
     }
@@ -33,6 +40,9 @@ class Stream {
     /// (images, statuses) or None at the end.
     py::object next() {
         constexpr std::chrono::milliseconds patience{50};  // until Python is asked whether it was interrupted
+        if (forked()) {
+            throw std::runtime_error("a stream of batches cannot be used in a forked process");
+        }
         LoadedBatch batch;
         for (;;) {
             BatchStream::Next next = BatchStream::Next::pending;
@@ -53,6 +63,9 @@ class Stream {
     }
 
     void close() {
+        if (forked()) {
+            return;
+        }
         const py::gil_scoped_release unlocked;
         stream_->stop();
     }
@@ -71,7 +84,10 @@ class Stream {
         return py::make_tuple(adopt(batch.images, py::dtype::of<float>(), shape), statuses);
     }
 
+    [[nodiscard]] bool forked() const noexcept { return ::getpid() != owner_; }
+
     std::unique_ptr<BatchStream> stream_;
+    pid_t owner_ = ::getpid();
 };
 
 // The keys are those of _core.pyi's StreamOptions; chammi_fast.images has validated the values.

@@ -89,9 +89,9 @@ def stream_batches(  # noqa: PLR0913 - all but three are named at the call
 ) -> Iterator[Batch]:
     """Yield batches in input order while threads prepare up to `look_ahead` further ones.
 
-    At most ``look_ahead + 1`` batches are in memory as long as the caller keeps only the one it works on. Threads stop
-    when the iterator is closed, exhausted or dropped. Parameters are those of `load_batch`; the last batch may be
-    smaller than `batch_size`.
+    The stream holds at most `look_ahead` batches besides the one it handed out last, however many files there are, and
+    uses the memory of batches that were dropped again. Its threads stop when the iterator is closed, exhausted or
+    dropped. Parameters are those of `load_batch`; the last batch may be smaller than `batch_size`.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
@@ -143,8 +143,13 @@ def _open(
         "std": list(preprocess.std) if preprocess.std is not None else ones,
         "channels": pace.channels,
         "batch_size": pace.batch_size,
-        "threads": pace.threads or len(os.sched_getaffinity(0)),
+        "threads": pace.threads or usable_cpus(),
         "look_ahead": pace.look_ahead,
         "pixel_limit": PIXEL_LIMIT,
     }
     return _core.Stream([os.fsencode(path) for path in paths], [check_width(w) for w in widths], settings)
+
+
+def usable_cpus() -> int:
+    """Return the number of processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

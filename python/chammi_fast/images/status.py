@@ -50,5 +50,5 @@ class ImageStatus:
         return self.code == "ok"
 
     def error(self) -> DecodeError:
-        """Return the exception that reading this image alone would raise."""
+        """Return the exception that reading this image alone would raise; for images that failed only."""
         return _ERRORS[self.code](self.path, self.byte_offset, self.cause)
