@@ -81,19 +81,23 @@ def demo(
         data, images=images, seed=seed, progress=progress and (lambda done, total: progress("synth", done, total))
     )
     scores, seconds, embedded = {}, 0.0, 0
-    for model in (TRAINED, UNTRAINED):
+    for model, suffix in ((TRAINED, ""), (UNTRAINED, ", untrained")):
         reports = embed(
             model,
             data=data,
             out=out / "features" / model,
             settings=EmbedSettings(),
-            progress=progress and (lambda name, done, total: progress(f"{name}", done, total)),
+            progress=progress and _with_suffix(progress, suffix),
         )
         if model == TRAINED:
             seconds, embedded = sum(r.seconds for r in reports), sum(r.images for r in reports)
         scores[model] = evaluate(data, features=out / "features" / model)
         write_scores(scores[model], out / "results" / model)
     return DemoReport(out, scores[TRAINED], scores[UNTRAINED], embedded, seconds)
+
+
+def _with_suffix(progress: Callable[[str, int, int], None], suffix: str) -> Callable[[str, int, int], None]:
+    return lambda name, done, total: progress(f"{name}{suffix}", done, total)
 
 
 def _clear(out: Path) -> None:

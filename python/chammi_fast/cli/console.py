@@ -49,7 +49,7 @@ def image_progress() -> Iterator[Callable[[str, int, int], None]]:
             return Text("" if speed is None else f"{speed:,.0f} images/s", style="progress.data.speed")
 
     columns = (
-        TextColumn("{task.description:<8}"),
+        TextColumn("{task.description:<16}"),
         BarColumn(),
         MofNCompleteColumn(),
         ImagesPerSecond(),
