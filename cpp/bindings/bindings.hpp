@@ -20,7 +20,8 @@ py::tuple to_python(const Status& status);
 /// An array over memory that stays alive as long as the array does.
 py::array adopt(const std::shared_ptr<Buffer>& buffer, const py::dtype& dtype, const std::vector<py::ssize_t>& shape);
 
-py::dtype dtype_of(SampleType type);
+/// NumPy's name of a type.
+const char* name_of(SampleType type) noexcept;
 
 void register_images(py::module_& module);
 void register_batch(py::module_& module);

@@ -1,5 +1,6 @@
 #include "bindings.hpp"
 
+#include <array>
 #include <string>
 #include <string_view>
 
@@ -81,8 +82,10 @@ py::array adopt(const std::shared_ptr<Buffer>& buffer, const py::dtype& dtype, c
     return {dtype, shape, buffer->data(), keep};
 }
 
-py::dtype dtype_of(SampleType type) {
-    return type == SampleType::u8 ? py::dtype::of<std::uint8_t>() : py::dtype::of<std::uint16_t>();
+const char* name_of(SampleType type) noexcept {
+    constexpr std::array names{"uint8", "uint16", "uint32",  "uint64",  "int8",   "int16",
+                               "int32", "int64",  "float16", "float32", "float64"};
+    return names[static_cast<std::size_t>(type)];
 }
 
 }  // namespace chammi::bindings

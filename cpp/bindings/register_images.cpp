@@ -63,13 +63,15 @@ const char* compression_name(Compression compression) noexcept {
 
 py::dict to_python(const ImageInfo& info) {
     using namespace pybind11::literals;
-    return py::dict("format"_a = info.format == Format::png ? "png" : "tiff", "height"_a = info.height,
-                    "width"_a = info.width, "samples"_a = info.samples, "pages"_a = info.pages,
-                    "dtype"_a = info.type == SampleType::u8 ? "uint8" : "uint16",
-                    "compression"_a = compression_name(info.compression), "predictor"_a = info.predictor,
-                    "byte_order"_a = info.order == ByteOrder::little ? "little" : "big",
-                    "photometric"_a = info.photometric, "rows_per_strip"_a = info.rows_per_strip,
-                    "planar"_a = info.planar, "inverted"_a = info.inverted);
+    return py::dict(
+        "format"_a = info.format == Format::png ? "png" : "tiff", "height"_a = info.height, "width"_a = info.width,
+        "samples"_a = info.samples, "pages"_a = info.pages, "dtype"_a = name_of(info.type), "bits"_a = info.bits,
+        "compression"_a = compression_name(info.compression), "predictor"_a = info.predictor,
+        "byte_order"_a = info.order == ByteOrder::little ? "little" : "big", "photometric"_a = info.photometric,
+        "rows_per_strip"_a = info.rows_per_strip,
+        "tile"_a = info.tile_width == 0 ? py::object(py::none()) : py::make_tuple(info.tile_height, info.tile_width),
+        "planar"_a = info.planar, "inverted"_a = info.inverted, "interlaced"_a = info.interlaced,
+        "expanded"_a = info.expanded);
 }
 
 // (status, value or None)
@@ -97,7 +99,7 @@ py::tuple decode_source(const py::bytes& source, bool is_path, std::uint32_t pag
         if (info.samples > 1) {
             shape.push_back(info.samples);
         }
-        return adopt(pixels, dtype_of(info.type), shape);
+        return adopt(pixels, py::dtype(name_of(info.type)), shape);
     });
 }
 
@@ -118,24 +120,38 @@ py::tuple decode_source_planes(const py::bytes& source, bool is_path, std::uint3
         const Status decoded = decode_planes(bytes, channel_width, Limits{pixel_limit}, work, planes);
         return decoded.ok() ? copy_planes(planes, *pixels) : decoded;
     });
-    return answer(status,
-                  [&] { return adopt(pixels, dtype_of(planes.type), {planes.channels, planes.height, planes.width}); });
+    return answer(status, [&] {
+        return adopt(pixels, py::dtype(name_of(planes.type)), {planes.channels, planes.height, planes.width});
+    });
 }
 
-template <typename T>
+// An unsigned type stands for all of its size: samples are only moved.
+SampleType type_of_size(py::ssize_t bytes) noexcept {
+    switch (bytes) {
+        case 1:
+            return SampleType::u8;
+        case 2:
+            return SampleType::u16;
+        case 4:
+            return SampleType::u32;
+        default:
+            return SampleType::u64;
+    }
+}
+
 py::array refold_tape(const py::array& tape, std::uint32_t channel_width) {
     const auto height = static_cast<std::uint32_t>(tape.shape(0));
     const auto width = static_cast<std::uint32_t>(tape.shape(1));
     const std::uint32_t channels = width / channel_width;
-    py::array_t<T> out{std::vector<py::ssize_t>{channels, height, channel_width}};
+    py::array out{tape.dtype(), std::vector<py::ssize_t>{channels, height, channel_width}};
     const Planes planes{.data = static_cast<const std::uint8_t*>(tape.data()),
-                        .type = sizeof(T) == 1 ? SampleType::u8 : SampleType::u16,
+                        .type = type_of_size(tape.itemsize()),
                         .channels = channels,
                         .height = height,
                         .width = channel_width,
                         .channel_stride = channel_width,
                         .row_stride = width};
-    auto* to = reinterpret_cast<std::uint8_t*>(out.mutable_data());
+    auto* to = static_cast<std::uint8_t*>(out.mutable_data());
     const py::gil_scoped_release unlocked;
     gather_planes(planes, to);
     return out;
@@ -149,8 +165,7 @@ void register_images(py::module_& module) {
                py::arg("pixel_limit"));
     module.def("decode_planes", &decode_source_planes, py::arg("source"), py::arg("is_path"), py::arg("channel_width"),
                py::arg("pixel_limit"));
-    module.def("refold_u8", &refold_tape<std::uint8_t>, py::arg("tape"), py::arg("channel_width"));
-    module.def("refold_u16", &refold_tape<std::uint16_t>, py::arg("tape"), py::arg("channel_width"));
+    module.def("refold", &refold_tape, py::arg("tape"), py::arg("channel_width"));
 }
 
 }  // namespace chammi::bindings

@@ -4,6 +4,7 @@
 
 #include "chammi/png.hpp"
 #include "chammi/tiff.hpp"
+#include "sample_types.hpp"
 
 namespace chammi {
 namespace {
@@ -106,11 +107,9 @@ Status decode_samples(ConstBytes in, const Limits& limits, Workspace& work, Plan
         if (!work.planar.resize(image_bytes(info))) {
             return out_of_memory();
         }
-        if (info.type == SampleType::u8) {
-            separate(work.image.data(), pixels, info.samples, work.planar.data());
-        } else {
-            separate(work.image.as<std::uint16_t>(), pixels, info.samples, work.planar.as<std::uint16_t>());
-        }
+        with_size_of(info.type, [&]<typename T>(T /*sample*/) {
+            separate(work.image.as<T>(), pixels, info.samples, work.planar.as<T>());
+        });
         data = work.planar.data();
     }
     planes = {data, info.type, info.samples, info.height, info.width, pixels, info.width};
@@ -190,19 +189,6 @@ Status decode_planes(ConstBytes in, std::uint32_t channel_width, const Limits& l
               info.height,       info.width, std::uint64_t{info.width} * info.height,
               info.width};
     return success();
-}
-
-void gather_planes(const Planes& planes, std::uint8_t* out) noexcept {
-    const std::size_t each = sample_bytes(planes.type);
-    const std::size_t row = planes.width * each;
-    for (std::uint32_t channel = 0; channel < planes.channels; ++channel) {
-        const std::uint8_t* from = planes.data + channel * planes.channel_stride * each;
-        for (std::uint32_t y = 0; y < planes.height; ++y) {
-            std::memcpy(out, from, row);
-            out += row;
-            from += planes.row_stride * each;
-        }
-    }
 }
 
 }  // namespace chammi

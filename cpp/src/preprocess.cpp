@@ -57,8 +57,7 @@ struct Affine {
 
 Affine affine_of(const Planes& planes, const Preprocess& how, std::uint32_t channel, bool scaled) noexcept {
     const double low = how.ranged ? how.low : 0.0;
-    const double most = planes.type == SampleType::u8 ? 255.0 : 65535.0;
-    const double high = how.ranged ? how.high : most;
+    const double high = how.ranged ? how.high : full_scale(planes.type);
     const double scale = scaled ? 1.0 : 1.0 / (high - low);
     const double shift = scaled ? 0.0 : low * scale;
     const double mean = how.mean.empty() ? 0.0 : static_cast<double>(how.mean[channel]);
@@ -205,6 +204,14 @@ Frame frame_of(const Planes& planes, const Preprocess& how) noexcept {
 
 Status preprocess(const Planes& planes, const Preprocess& how, const Frame& frame, Workspace& work,
                   float* out) noexcept {
+    if (planes.type != SampleType::u8 && planes.type != SampleType::u16 && planes.type != SampleType::f32) {
+        Planes floats;
+        Preprocess scaled = how;
+        scaled.high = how.ranged ? how.high : full_scale(planes.type);
+        scaled.ranged = true;
+        const Status status = to_float(planes, work, floats);
+        return status.ok() ? preprocess(floats, scaled, frame, work, out) : status;
+    }
     Job job{planes, how, frame, layout_of(planes, how, frame), {}, work};
     if (!job.layout.identity()) {
         const bool planned = plan_axis(job.layout.y.plan, WeightOrder::by_output, work.weights_y, job.weights.y) &&
@@ -214,7 +221,14 @@ Status preprocess(const Planes& planes, const Preprocess& how, const Frame& fram
             return out_of_memory();
         }
     }
-    return planes.type == SampleType::u8 ? run<std::uint8_t>(job, out) : run<std::uint16_t>(job, out);
+    switch (planes.type) {
+        case SampleType::u8:
+            return run<std::uint8_t>(job, out);
+        case SampleType::u16:
+            return run<std::uint16_t>(job, out);
+        default:
+            return run<float>(job, out);
+    }
 }
 
 }  // namespace chammi

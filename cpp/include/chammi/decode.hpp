@@ -37,6 +37,9 @@ struct Planes {
 Status decode_planes(ConstBytes in, std::uint32_t channel_width, const Limits& limits, Workspace& work,
                      Planes& planes) noexcept;
 
+/// Planes of any type as float32, in `work` until its next use.
+Status to_float(const Planes& planes, Workspace& work, Planes& floats) noexcept;
+
 /// Writes planes as one contiguous (channels, height, width) array.
 void gather_planes(const Planes& planes, std::uint8_t* out) noexcept;
 

@@ -27,6 +27,7 @@ struct Workspace {
     Buffer unpacked;  // a decompressed stream before filters are undone
     Buffer image;     // a decoded image
     Buffer planar;    // planes taken apart from, or to be put into, interleaved samples
+    Buffer floats;    // planes of rarer types as float32
     Buffer masked;    // one float plane times the mask
     Buffer rows;      // float rows between the two passes of a resize
     Buffer weights_y;
@@ -38,7 +39,8 @@ struct Workspace {
     /// Gives back what an unusually large image needed.
     void trim() noexcept {
         constexpr std::size_t most = std::size_t{16} << 20U;
-        for (Buffer* buffer : {&file, &packed, &unpacked, &image, &planar, &masked, &rows, &weights_y, &weights_x}) {
+        for (Buffer* buffer :
+             {&file, &packed, &unpacked, &image, &planar, &floats, &masked, &rows, &weights_y, &weights_x}) {
             buffer->trim(most);
         }
     }

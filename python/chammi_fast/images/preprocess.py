@@ -22,7 +22,8 @@ class Preprocess:
     mean, std : per channel of the output, of values in [0, 1]; None leaves values as they are
     resize : "shorter" makes the shorter side `size` (antialiased bilinear); "none" only crops, or pads smaller
         images with zeros before they are normalised
-    value_range : samples that become 0 and 1, without clipping; by default 0 and the maximum of the sample type
+    value_range : samples that become 0 and 1, without clipping; by default 0 and the maximum of an integer
+        type; floats are then taken as they are
     mask : what the last channel is, if it is a mask: "keep" treats it as any channel, "drop" leaves it out, "apply"
         sets the other channels to 0 on the scale of [0, 1] wherever the mask is 0, before resizing, and leaves it out
     """

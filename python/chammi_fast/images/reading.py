@@ -1,14 +1,16 @@
 """Read single images.
 
-TIFF palettes give indices, 8-bit TIFF where 0 is white is inverted, all samples of a TIFF are kept, a transparent gray
-of PNG is ignored, and so are orientation tags.
+PNG is expanded as libpng does it: a palette gives colours, with alpha where some are transparent, RGB with a transparent
+colour gets an alpha, 1, 2 and 4 bits of gray become 0..255, a transparent gray is ignored. TIFF palettes give indices,
+1 bit becomes 0 and 255, 9 to 15 bits stay what they are in uint16, 1- and 8-bit TIFF where 0 is white is inverted, and all
+samples of a TIFF are kept. Orientation tags are ignored.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes"
 """The path of an image file, or its bytes."""
-Samples: TypeAlias = "NDArray[np.uint8 | np.uint16]"
+Samples: TypeAlias = "NDArray[np.integer[Any] | np.floating[Any]]"
+SampleType: TypeAlias = Literal[
+    "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64"
+]
+_SAMPLE_TYPES = frozenset(get_args(SampleType))
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,16 @@ class ImageInfo:
     ----------
     samples : values per pixel; `read_image` gives (height, width) for one, (height, width, samples) for several
     pages : images in the file
-    predictor : TIFF's tag: 1 for none, 2 for horizontal differences
+    bits : per sample in the file
+    predictor : TIFF's tag: 1 for none, 2 for horizontal differences, 3 for those of floats
     byte_order : of the samples in the file; arrays have the machine's
     photometric : TIFF's tag: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 inks
+    rows_per_strip : 0 where the file stores tiles
+    tile : height and width of the tiles that the file stores, if it does
     planar : whether the file stores the samples plane by plane
     inverted : whether reading turns white-is-zero samples round
+    interlaced : whether a PNG is stored coarse to fine
+    expanded : whether reading makes colours or alpha of a PNG's palette or transparent colour, or 0..255 of fewer bits
     """
 
     format: Literal["png", "tiff"]
@@ -44,14 +55,18 @@ class ImageInfo:
     width: int
     samples: int
     pages: int
-    dtype: Literal["uint8", "uint16"]
+    dtype: SampleType
+    bits: int
     compression: Literal["none", "lzw", "deflate", "packbits", "zstd"]
     predictor: int
     byte_order: Literal["little", "big"]
     photometric: int
     rows_per_strip: int
+    tile: tuple[int, int] | None
     planar: bool
     inverted: bool
+    interlaced: bool
+    expanded: bool
 
 
 def probe(source: Source, page: int = 0, *, pixel_limit: int = PIXEL_LIMIT) -> ImageInfo:
@@ -73,7 +88,7 @@ def read_image(source: Source, page: int = 0, *, pixel_limit: int = PIXEL_LIMIT)
 
     Returns
     -------
-    (H, W) array, or (H, W, S) for S > 1 samples per pixel, uint8 or uint16, C-contiguous, freshly owned
+    (H, W) array, or (H, W, S) for S > 1 samples per pixel, of the dtype that `probe` names, C-contiguous, freshly owned
 
     Raises
     ------
@@ -96,7 +111,7 @@ def read_planes(source: Source, channel_width: int | None = None, *, pixel_limit
 
     Returns
     -------
-    (C, H, W) array, uint8 or uint16, C-contiguous, freshly owned
+    (C, H, W) array of the dtype that `probe` names, C-contiguous, freshly owned
 
     Raises
     ------
@@ -116,7 +131,7 @@ def refold(tape: Samples, *, channel_width: int) -> Samples:
 
     Parameters
     ----------
-    tape : (H, C * W) uint8 or uint16, channels left to right, as CHAMMI stores them
+    tape : (H, C * W) integers or floats, channels left to right, as CHAMMI stores them
     channel_width : W in pixels, CHAMMI's column of the same name
 
     Returns
@@ -128,14 +143,12 @@ def refold(tape: Samples, *, channel_width: int) -> Samples:
     TapeShapeError
         If the tape's width is not a multiple of ``channel_width``.
     """
-    if tape.ndim != 2 or tape.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"a tape is (H, C * W) uint8 or uint16, not {tape.shape} {tape.dtype}.")
+    if tape.ndim != 2 or tape.dtype.name not in _SAMPLE_TYPES:
+        raise ValueError(f"a tape is (H, C * W) integers or floats, not {tape.shape} {tape.dtype}.")
     if channel_width < 1 or tape.shape[1] % channel_width:
         cause = f"the tape's width of {tape.shape[1]} pixels is not a multiple of the channel width {channel_width}"
         raise TapeShapeError("<array>", None, cause)
-    if tape.dtype == np.uint8:
-        return _core.refold_u8(np.ascontiguousarray(tape, np.uint8), channel_width)
-    return _core.refold_u16(np.ascontiguousarray(tape, np.uint16), channel_width)
+    return _core.refold(np.ascontiguousarray(tape), channel_width)
 
 
 def _encode(source: Source) -> tuple[bytes, bool]:
