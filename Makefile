@@ -6,8 +6,11 @@ BIN    := $(VENV)/bin
 CPP    := $(shell find cpp -name '*.[ch]pp' 2>/dev/null)
 BUILD  := CMakeLists.txt pyproject.toml $(wildcard cmake/*) $(CPP)
 SHORT  ?=
+# of each harness of prove-fuzz, and mutations of prove-mutations
+FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
+MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench demo-model prove-tapes clean help
+.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-tapes clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -52,6 +55,24 @@ format: $(VENV)/.all
 # make bench  the benchmark suites, peers measured in the same run (SHORT=1: minutes less, for CI)
 bench: $(VENV)/.all
 	$(BIN)/pytest benchmarks -q $(if $(SHORT),--short) --benchmark-json=build/benchmark.json
+
+# make prove-fuzz       fuzz the decoders for FUZZ_SECONDS each (by default half an hour; needs Clang); records the result
+prove-fuzz: $(VENV)/.all
+	$(BIN)/python scripts/prove_fuzz.py --seconds $(FUZZ_SECONDS) $(if $(SHORT),--no-record)
+
+# make prove-mutations  decode random mutations of the real images; records the result
+prove-mutations: $(VENV)/.all
+	$(BIN)/python scripts/prove_mutations.py --count $(MUTATIONS) $(if $(SHORT),--no-record)
+
+# make prove-asan-ubsan, make prove-tsan  the core's tests under sanitizers
+prove-asan-ubsan prove-tsan: prove-%: $(VENV)/.all
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --preset $* >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build --preset $*
+	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --preset $*
+
+# make prove-isa  the core's tests once with the kernels of each instruction set that this processor has
+prove-isa: $(VENV)/.all
+	scripts/test-each-isa $(BIN)
 
 # make demo-model  train the packaged demo network again (about ten minutes on two cores)
 demo-model: $(VENV)/.all
