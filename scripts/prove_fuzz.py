@@ -67,10 +67,13 @@ def main() -> None:
     parser.add_argument("--no-record", action="store_true", help="leave the committed result as it is")
     options = parser.parse_args()
     build()
-    outcomes = [fuzz(harness, options.seconds) for harness in options.harness or HARNESSES]
-    if not options.no_record:
-        record(outcomes)
-    sys.exit(any(outcome.crashes for outcome in outcomes))
+    crashes = 0
+    for harness in options.harness or HARNESSES:
+        outcome = fuzz(harness, options.seconds)
+        crashes += outcome.crashes
+        if not options.no_record:
+            record(outcome)
+    sys.exit(bool(crashes))
 
 
 def build() -> None:
@@ -184,15 +187,15 @@ def lzw_seeds() -> Iterator[bytes]:
             yield LZW_WANTED.to_bytes(2, "big") + content[offset : offset + count]
 
 
-def record(outcomes: list[Outcome]) -> None:
-    """Write the committed result; a harness that was not run this time keeps its entry."""
+def record(outcome: Outcome) -> None:
+    """Write one harness's entry of the committed result."""
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(RESULT.read_text())["harnesses"] if RESULT.is_file() else {}
     compiler = call("clang++", "--version").splitlines()[0]
     commit = call("git", "rev-parse", "--short", "HEAD")
     shared = {"commit": commit, "compiler": compiler, "machine": platform.machine()}
-    fresh = {outcome.harness: asdict(outcome) | shared for outcome in outcomes}
-    RESULT.write_text(json.dumps({"harnesses": kept | fresh}, indent=2) + "\n")
+    kept[outcome.harness] = asdict(outcome) | shared
+    RESULT.write_text(json.dumps({"harnesses": kept}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
