@@ -15,6 +15,7 @@ pytest.importorskip("onnxruntime")
 
 from chammi_fast import load_model  # noqa: E402
 from chammi_fast.errors import BackendError, ChannelError, SpecError  # noqa: E402
+from chammi_fast.runtime import graph  # noqa: E402
 from chammi_fast.spec import Spec, parse_spec, with_averages  # noqa: E402
 from handmade import (  # noqa: E402
     EMBEDDING,
@@ -222,3 +223,20 @@ def test_the_documented_descriptions_are_valid() -> None:
     assert [spec.form for spec in specs] == ["adaptive", "specialised"]
     own = [token for token in specs[0].tokens if not token.members]
     assert [token.name for token in with_averages(tuple(own))] == [token.name for token in specs[0].tokens]
+
+
+def test_packaged_models_are_small_twins() -> None:
+    trained, untrained = load_model("demo"), load_model("demo-untrained")
+    assert trained.path.stat().st_size + untrained.path.stat().st_size < 5e6
+    assert trained.spec.tokens == untrained.spec.tokens
+    assert trained.spec.weights_sha256 != untrained.spec.weights_sha256
+    assert list(trained.spec.configurations) == ["Allen", "HPA", "CP"]
+    size = trained.spec.preprocessing.size or 0
+    images = np.random.default_rng(0).standard_normal((7, 5, size, size), dtype=np.float32)
+    for model in (trained, untrained):
+        assert graph.weights_sha256(model.network) == model.spec.weights_sha256
+        bound = model.bind("CP")
+        together = bound.embed(images)
+        assert together.std(axis=0).max() > 1e-3
+        np.testing.assert_array_equal(np.concatenate([bound.embed(images[i : i + 1]) for i in range(7)]), together)
+    assert trained.bind("CP").name == "demo"
