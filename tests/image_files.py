@@ -65,34 +65,42 @@ def write_png(samples: NDArray[np.uint8 | np.uint16], filters: Sequence[int] = (
 
 
 def write_tiff(
-    strips: Sequence[bytes], tags: dict[int, tuple[int, int]], order: str = "<", *, next_page: int = 0, omit: int = 0
-) -> bytes:
+    strips: Sequence[bytes], tags: dict[int, tuple[int, int]], order: str = "<", *, next_page: int = 0, omit: int = 0,
+    description: bytes = b"", big: bool = False,
+) -> bytes:  # fmt: skip
     """Put strips and tags (tag -> field type, value) into a one-page TIFF; strip tags are added, `omit` is not."""
+    word, inline, header = ("Q", 8, 16) if big else ("I", 4, 8)
+    kind = 16 if big else 4
     body = b"".join(strips)
-    offsets = [8 + sum(len(strip) for strip in strips[:i]) for i in range(len(strips))]
-    tables = 8 + len(body)
+    offsets = [header + sum(len(strip) for strip in strips[:i]) for i in range(len(strips))]
     counts = [len(strip) for strip in strips]
-    lists = struct.pack(f"{order}{len(strips)}I", *offsets) + struct.pack(f"{order}{len(strips)}I", *counts)
+    tables = header + len(body)
+    lists = struct.pack(f"{order}{2 * len(strips)}{word}", *offsets, *counts)
     many = len(strips) > 1
     entries = {tag: (kind, 1, value) for tag, (kind, value) in tags.items()}
-    entries.setdefault(273, (4, len(strips), tables if many else offsets[0]))
-    entries.setdefault(279, (4, len(strips), tables + 4 * len(strips) if many else counts[0]))
+    entries.setdefault(273, (kind, len(strips), tables if many else offsets[0]))
+    entries.setdefault(279, (kind, len(strips), tables + inline * len(strips) if many else counts[0]))
+    if description:
+        entries[270] = (2, len(description), tables + len(lists))
     entries.pop(omit, None)
-    directory = struct.pack(f"{order}H", len(entries))
-    for tag, (kind, count, value) in sorted(entries.items()):
-        inline = struct.pack(f"{order}HH", value, 0) if kind == 3 and count == 1 else struct.pack(f"{order}I", value)
-        directory += struct.pack(f"{order}HHI", tag, kind, count) + inline
-    directory += struct.pack(f"{order}I", next_page)
-    start = tables + len(lists)
-    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, start)
-    return head + body + lists + directory
+    directory = struct.pack(f"{order}{'Q' if big else 'H'}", len(entries))
+    for tag, (field, count, value) in sorted(entries.items()):
+        short = struct.pack(f"{order}H", value).ljust(inline, b"\0") if field == 3 and count == 1 else None
+        directory += struct.pack(f"{order}HH{word}", tag, field, count) + (
+            short or struct.pack(f"{order}{word}", value)
+        )
+    directory += struct.pack(f"{order}{word}", next_page)
+    start = tables + len(lists) + len(description)
+    head = struct.pack(f"{order}HHHQ", 43, 8, 0, start) if big else struct.pack(f"{order}HI", 42, start)
+    return (b"II" if order == "<" else b"MM") + head + body + lists + description + directory
 
 
 def gray_tags(height: int, width: int, **other: int) -> dict[int, tuple[int, int]]:
     """Return the tags of an uncompressed 8-bit gray image in one strip; others by name override or add."""
     names = {
         "bits": 258, "compression": 259, "photometric": 262, "samples": 277, "rows_per_strip": 278, "planar": 284,
-        "predictor": 317, "tile_width": 322, "sample_format": 339, "fill_order": 266,
+        "predictor": 317, "tile_width": 322, "tile_height": 323, "sample_format": 339, "fill_order": 266,
+        "depth": 32997,
     }  # fmt: skip
     tags = {256: (4, width), 257: (4, height), 258: (3, 8), 259: (3, 1), 262: (3, 1), 277: (3, 1), 278: (4, height)}
     return tags | {names[name]: (3, value) for name, value in other.items()}

@@ -57,7 +57,7 @@ def decode(data: bytes) -> None:
         except DecodeError as error:
             assert error.path == "<bytes>"
             assert error.cause
-            assert error.byte_offset is None or 0 <= error.byte_offset <= 2**32 + 64
+            assert error.byte_offset is None or 0 <= error.byte_offset < 2**64
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -183,15 +183,15 @@ def test_png_ancillary_chunks_are_skipped() -> None:
         (write_tiff([b"x"], gray_tags(20, 24, compression=7)), "JPEG"),
         (write_tiff([b"x"], gray_tags(20, 24, compression=34925)), "LZMA"),
         (write_tiff([b"x"], gray_tags(20, 24, compression=12345)), "compression 12345"),
-        (write_tiff([b"x"], gray_tags(20, 24, bits=12)), "12-bit"),
-        (write_tiff([b"x"], gray_tags(20, 24, bits=32)), "32-bit"),
-        (write_tiff([b"x"], gray_tags(20, 24, sample_format=2)), "signed 8-bit"),
-        (write_tiff([b"x"], gray_tags(20, 24, bits=32, sample_format=3)), "floating point"),
-        (write_tiff([b"x"], gray_tags(20, 24, tile_width=16)), "tiles"),
+        (write_tiff([b"x"], gray_tags(20, 24, bits=4)), "4-bit"),
+        (write_tiff([b"x"], gray_tags(20, 24, bits=24)), "24-bit"),
+        (write_tiff([b"x"], gray_tags(20, 24, bits=12, sample_format=2)), "12-bit samples of format 2"),
+        (write_tiff([b"x"], gray_tags(20, 24, bits=64, sample_format=6)), "complex"),
+        (write_tiff([b"x"], gray_tags(20, 24, depth=5)), "depth 5"),
+        (write_tiff([b"x"], gray_tags(20, 24, compression=5, predictor=2, bits=12)), "predictor 2 for 12-bit"),
         (write_tiff([b"x"], gray_tags(20, 24, photometric=6)), "photometric interpretation 6"),
         (write_tiff([b"x"], gray_tags(20, 24, compression=5, predictor=3)), "predictor 3"),
         (write_tiff([b"\x00\x01abc"], gray_tags(20, 24, compression=5)), "LZW"),
-        (b"II\x2b\0\x08\0\0\0" + bytes(20), "BigTIFF"),
         (b"GIF89a" + bytes(20), "neither PNG nor TIFF"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

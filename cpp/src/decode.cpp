@@ -26,24 +26,11 @@ Status single_page(std::uint32_t page) noexcept {
 
 Status decode_tiff(ConstBytes in, std::uint32_t page, const Limits& limits, Workspace& work, ImageInfo& info,
                    Buffer& out) noexcept {
-    tiff::Chain chain{in};
-    Status status = chain.begin();
-    std::uint32_t at = 0;
-    for (; at < page && status.ok() && !chain.at_end(); ++at) {
-        status = chain.advance();
-    }
-    if (status.ok() && chain.at_end()) {
-        return failure(Code::shape, "the file has no page {}: it has {}").with(page, at);
-    }
     tiff::Page found;
-    if (status.ok()) {
-        status = chain.read(limits, found);
-    }
-    if (!status.ok()) {
+    if (const Status status = tiff::find_page(in, page, limits, found); !status.ok()) {
         return status;
     }
     info = found.info;
-    info.pages = page + 1;  // so many are known to exist
     return out.resize(image_bytes(info)) ? tiff::decode_page(in, found, work, out.bytes()) : out_of_memory();
 }
 
@@ -151,11 +138,11 @@ Status decode_stack(ConstBytes in, const Limits& limits, Workspace& work, ImageI
     if (!out.resize(each * info.pages)) {
         return out_of_memory();
     }
-    tiff::Chain chain{in};
+    tiff::Chain chain{in, limits};
     Status status = chain.begin();
     for (std::uint32_t i = 0; i < info.pages && status.ok(); ++i) {
         tiff::Page page;
-        status = chain.read(limits, page);
+        status = chain.read(page);
         if (status.ok() && !same_shape(page.info, info)) {
             return failure(Code::shape, "page {} differs from page 0 in size or type: pages cannot be channels")
                 .with(i);

@@ -204,15 +204,16 @@ Frame frame_of(const Planes& planes, const Preprocess& how) noexcept {
 
 Status preprocess(const Planes& planes, const Preprocess& how, const Frame& frame, Workspace& work,
                   float* out) noexcept {
+    Planes source = planes;
+    Preprocess scaled = how;
     if (planes.type != SampleType::u8 && planes.type != SampleType::u16 && planes.type != SampleType::f32) {
-        Planes floats;
-        Preprocess scaled = how;
+        if (const Status status = to_float(planes, work, source); !status.ok()) {
+            return status;
+        }
         scaled.high = how.ranged ? how.high : full_scale(planes.type);
         scaled.ranged = true;
-        const Status status = to_float(planes, work, floats);
-        return status.ok() ? preprocess(floats, scaled, frame, work, out) : status;
     }
-    Job job{planes, how, frame, layout_of(planes, how, frame), {}, work};
+    Job job{source, scaled, frame, layout_of(source, how, frame), {}, work};
     if (!job.layout.identity()) {
         const bool planned = plan_axis(job.layout.y.plan, WeightOrder::by_output, work.weights_y, job.weights.y) &&
                              plan_axis(job.layout.x.plan, WeightOrder::by_tap, work.weights_x, job.weights.x);
@@ -221,7 +222,7 @@ Status preprocess(const Planes& planes, const Preprocess& how, const Frame& fram
             return out_of_memory();
         }
     }
-    switch (planes.type) {
+    switch (source.type) {
         case SampleType::u8:
             return run<std::uint8_t>(job, out);
         case SampleType::u16:

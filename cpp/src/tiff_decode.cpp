@@ -1,59 +1,66 @@
 #include <algorithm>
 #include <cstring>
 
-#include "chammi/kernels.hpp"
 #include "chammi/tiff.hpp"
 #include "chammi/unpack.hpp"
+#include "predictor.hpp"
+#include "sample_types.hpp"
 
 namespace chammi::tiff {
 namespace {
 
-std::uint64_t number_at(ConstBytes in, ByteOrder order, const Field& field, std::uint64_t index) noexcept {
-    const std::uint8_t* base = in.data() + field.offset;
-    switch (field.type) {
-        case 1:
-            return base[index];
-        case 3:
-            return load_u16(base + 2 * index, order);
-        default:
-            return load_u32(base + 4 * index, order);
-    }
-}
-
-// The bytes of one strip as they stand in the file.
-struct Strip {
+// The bytes of one strip or tile as they stand in the file.
+struct Segment {
     ConstBytes packed;
+    std::uint64_t index = 0;
     std::uint64_t offset = 0;
-    bool cut = false;  // the file ends before the strip does
+    bool cut = false;  // the file ends before the segment does
 };
 
 struct Geometry {
-    std::uint64_t row = 0;      // bytes of one row of one strip
-    std::uint32_t samples = 1;  // interleaved within a strip
+    std::uint32_t samples = 1;     // interleaved within a segment
+    std::uint64_t stored_row = 0;  // bytes of one row of one segment in the file
+    std::uint64_t row = 0;         // ... once decoded
+    bool direct = false;           // rows can be unpacked to where they belong
+
+    explicit Geometry(const Page& page) noexcept : samples(page.info.planar ? 1 : page.info.samples) {
+        const std::uint64_t values = std::uint64_t{page.segment_width} * samples;
+        stored_row = (values * page.info.bits + 7) / 8;
+        row = values * sample_bytes(page.info.type);
+        direct = !page.tiled() && page.info.bits % 8 == 0;
+    }
 };
 
-Geometry geometry_of(const ImageInfo& info) noexcept {
-    const std::uint32_t samples = info.planar ? 1 : info.samples;
-    return {std::uint64_t{info.width} * samples * sample_bytes(info.type), samples};
+// Where a segment's pixels belong in the image or plane.
+struct Place {
+    std::uint64_t top = 0;
+    std::uint64_t left = 0;
+    std::uint64_t rows = 0;
+    std::uint64_t columns = 0;
+};
+
+Status blame(const Page& page, const Segment& segment, Code code, const char* strip, const char* tile) noexcept {
+    return failure(code, page.tiled() ? tile : strip, segment.offset).with(static_cast<std::int64_t>(segment.index));
 }
 
-Status find_strip(ConstBytes in, const Page& page, std::uint64_t index, std::uint64_t needed, Strip& strip) noexcept {
+Status find_segment(ConstBytes in, const Page& page, std::uint64_t needed, Segment& segment) noexcept {
     const ByteOrder order = page.info.order;
-    strip.offset = number_at(in, order, page.strip_offsets, index);
-    std::uint64_t length =
-        page.strip_byte_counts.type == 0 ? needed : number_at(in, order, page.strip_byte_counts, index);
-    if (strip.offset >= in.size()) {
-        return failure(Code::truncated, "TIFF strip {} lies beyond the end of the file", strip.offset)
-            .with(static_cast<std::int64_t>(index));
+    const bool counted = page.byte_counts.type != 0 && page.stack == 1;
+    const std::uint64_t start = value_at(in, order, page.offsets, segment.index);
+    std::uint64_t length = counted ? value_at(in, order, page.byte_counts, segment.index) : needed;
+    if (__builtin_add_overflow(start, page.shift, &segment.offset) || segment.offset >= in.size()) {
+        segment.offset = start;
+        return blame(page, segment, Code::truncated, "TIFF strip {} lies beyond the end of the file",
+                     "TIFF tile {} lies beyond the end of the file");
     }
-    if (strip.offset == 0 || length == 0) {
-        return failure(Code::corrupt, "TIFF strip {} is empty", strip.offset).with(static_cast<std::int64_t>(index));
+    if (start == 0 || length == 0) {
+        return blame(page, segment, Code::corrupt, "TIFF strip {} is empty", "TIFF tile {} is empty");
     }
-    strip.cut = length > in.size() - strip.offset;
-    if (strip.cut) {
-        length = in.size() - strip.offset;
+    segment.cut = length > in.size() - segment.offset;
+    if (segment.cut) {
+        length = in.size() - segment.offset;
     }
-    strip.packed = in.subspan(strip.offset, length);
+    segment.packed = in.subspan(segment.offset, length);
     return success();
 }
 
@@ -95,70 +102,160 @@ UnpackResult unpack_padded(Compression compression, ConstBytes packed, Bytes out
     return {Unpacked::complete, length};
 }
 
-Status read_strip(const Page& page, const Strip& strip, std::uint64_t index, Bytes out, Workspace& work) noexcept {
-    const Compression compression = page.info.compression;
-    const auto number = static_cast<std::int64_t>(index);
-    if (compression == Compression::lzw && is_old_lzw(strip.packed)) {
-        return failure(Code::unsupported, "TIFF with LZW of the kind used before 1992 is not supported", strip.offset);
-    }
-    const std::uint64_t full = geometry_of(page.info).row * page.info.rows_per_strip;
-    const UnpackResult result = unpack_padded(compression, strip.packed, out, full, work);
+// Turns what was unpacked, of which `needed` bytes must be there, into a status.
+Status judge(const Page& page, const Segment& segment, const UnpackResult& result, std::uint64_t needed) noexcept {
     if (result.outcome == Unpacked::no_memory) {
         return out_of_memory();
     }
-    if (result.outcome == Unpacked::complete && result.written == out.size()) {
+    if (result.outcome == Unpacked::complete && result.written >= needed) {
         return success();
     }
-    if (strip.cut) {
-        return failure(Code::truncated, "the file ends within TIFF strip {}", strip.offset).with(number);
+    if (segment.cut) {
+        return blame(page, segment, Code::truncated, "the file ends within TIFF strip {}",
+                     "the file ends within TIFF tile {}");
     }
     if (result.outcome == Unpacked::complete) {
-        return failure(Code::corrupt, "TIFF strip {} holds {} bytes where {} are needed", strip.offset)
-            .with(number, static_cast<std::int64_t>(result.written), static_cast<std::int64_t>(out.size()));
+        return blame(page, segment, Code::corrupt, "TIFF strip {} holds {} bytes where {} are needed",
+                     "TIFF tile {} holds {} bytes where {} are needed")
+            .with(static_cast<std::int64_t>(segment.index), static_cast<std::int64_t>(result.written),
+                  static_cast<std::int64_t>(needed));
     }
     // Too long or broken is one finding: of a stream that is both, the libraries may see either first.
-    return failure(Code::corrupt, "the compressed data of TIFF strip {} is broken or too long", strip.offset)
-        .with(number);
+    return blame(page, segment, Code::corrupt, "the compressed data of TIFF strip {} is broken or too long",
+                 "the compressed data of TIFF tile {} is broken or too long");
 }
 
-void finish_strip(const ImageInfo& info, Bytes strip) noexcept {
-    const Geometry geometry = geometry_of(info);
-    if (info.type == SampleType::u16 && info.order != native_order) {
-        kernels().swap_u16(strip.data(), strip.size() / 2);
+Status read_segment(const Page& page, Segment& segment, std::uint64_t needed, Bytes out, Workspace& work) noexcept {
+    const Compression compression = page.info.compression;
+    if (page.reversed_bits) {
+        if (!work.packed.resize(segment.packed.size())) {
+            return out_of_memory();
+        }
+        reverse_bits(segment.packed, work.packed.bytes());
+        segment.packed = work.packed.bytes();
+    }
+    if (compression == Compression::lzw && is_old_lzw(segment.packed)) {
+        return failure(Code::unsupported, "TIFF with LZW of the kind used before 1992 is not supported",
+                       segment.offset);
+    }
+    const std::uint64_t full = Geometry{page}.stored_row * page.segment_height;
+    return judge(page, segment, unpack_padded(compression, segment.packed, out, full, work), needed);
+}
+
+// Makes native samples of unpacked rows, in their place.
+Status finish_rows(const Page& page, const Geometry& geometry, Bytes rows, Workspace& work) noexcept {
+    const ImageInfo& info = page.info;
+    const std::uint32_t sample = sample_bytes(info.type);
+    if (info.predictor == 3) {
+        if (!work.packed.resize(geometry.row)) {
+            return out_of_memory();
+        }
+        for (std::uint64_t at = 0; at < rows.size(); at += geometry.row) {
+            undo_float_differences(rows.subspan(at, geometry.row), sample, geometry.samples, work.packed.bytes());
+        }
+        return success();
+    }
+    if (info.bits % 8 == 0 && sample > 1 && info.order != native_order) {
+        swap_samples(rows, sample);
     }
     if (info.predictor == 2) {
-        for (std::uint64_t at = 0; at < strip.size(); at += geometry.row) {
-            std::uint8_t* row = strip.data() + at;
-            if (info.type == SampleType::u8) {
-                kernels().integrate_u8(row, geometry.row, geometry.samples);
-            } else {
-                kernels().integrate_u16(row, geometry.row / 2, geometry.samples);
+        for (std::uint64_t at = 0; at < rows.size(); at += geometry.row) {
+            undo_differences(rows.subspan(at, geometry.row), sample, geometry.samples);
+        }
+    }
+    return success();
+}
+
+// Samples of one bit become 0 and `one`.
+void unpack_bits(const std::uint8_t* from, std::uint64_t values, std::uint8_t one, std::uint8_t* out) noexcept {
+    for (std::uint64_t i = 0; i < values; ++i) {
+        out[i] = (from[i / 8] >> (7 - i % 8) & 1U) != 0 ? one : 0;
+    }
+}
+
+// Samples of 9 to 15 bits, in the same order whatever the file's byte order.
+void unpack_between(const std::uint8_t* from, std::uint64_t values, unsigned bits, std::uint16_t* out) noexcept {
+    std::uint32_t held = 0;
+    unsigned count = 0;
+    for (std::uint64_t i = 0; i < values; ++i) {
+        for (; count < bits; count += 8) {
+            held = held << 8U | *from++;
+        }
+        count -= bits;
+        out[i] = static_cast<std::uint16_t>(held >> count & ((1U << bits) - 1));
+    }
+}
+
+// Moves one row of a segment to where it belongs.
+void put_row(const ImageInfo& info, const std::uint8_t* from, std::uint64_t values, std::uint8_t* out) noexcept {
+    if (info.bits % 8 == 0) {
+        std::memcpy(out, from, values * sample_bytes(info.type));
+    } else if (info.bits == 1) {
+        unpack_bits(from, values, info.expanded ? 255 : 1, out);
+    } else {
+        unpack_between(from, values, info.bits, reinterpret_cast<std::uint16_t*>(out));
+    }
+}
+
+Status decode_direct(ConstBytes in, const Page& page, const Place& place, Segment& segment, Workspace& work,
+                     Bytes out) noexcept {
+    const Geometry geometry{page};
+    const Bytes rows = out.subspan(place.top * geometry.row, place.rows * geometry.row);
+    Status status = find_segment(in, page, rows.size(), segment);
+    if (status.ok()) {
+        status = read_segment(page, segment, rows.size(), rows, work);
+    }
+    return status.ok() ? finish_rows(page, geometry, rows, work) : status;
+}
+
+Status decode_staged(ConstBytes in, const Page& page, const Place& place, Segment& segment, Workspace& work,
+                     Bytes out) noexcept {
+    const Geometry geometry{page};
+    // A tile is stored whole; of the last strip, only the rows that the image has.
+    const std::uint64_t needed = geometry.stored_row * (page.tiled() ? page.segment_height : place.rows);
+    Status status = find_segment(in, page, needed, segment);
+    if (status.ok() && !work.unpacked.resize(geometry.stored_row * page.segment_height)) {
+        status = out_of_memory();
+    }
+    if (status.ok()) {
+        status = read_segment(page, segment, needed, work.unpacked.bytes(), work);
+    }
+    if (status.ok()) {
+        status = finish_rows(page, geometry, work.unpacked.bytes().first(geometry.stored_row * place.rows), work);
+    }
+    if (!status.ok()) {
+        return status;
+    }
+    const std::uint64_t pixel = std::uint64_t{geometry.samples} * sample_bytes(page.info.type);
+    for (std::uint64_t y = 0; y < place.rows; ++y) {
+        std::uint8_t* to = out.data() + ((place.top + y) * page.info.width + place.left) * pixel;
+        put_row(page.info, work.unpacked.data() + y * geometry.stored_row, place.columns * geometry.samples, to);
+    }
+    return success();
+}
+
+// Decodes the segments from `first` on, which make up an image or one plane of it.
+Status decode_segments(ConstBytes in, const Page& page, std::uint64_t first, Workspace& work, Bytes out) noexcept {
+    const ImageInfo& info = page.info;
+    const bool direct = Geometry{page}.direct;
+    for (std::uint64_t y = 0; y < page.down; ++y) {
+        for (std::uint64_t x = 0; x < page.across; ++x) {
+            Place place{y * page.segment_height, x * page.segment_width, 0, 0};
+            place.rows = std::min<std::uint64_t>(page.segment_height, info.height - place.top);
+            place.columns = std::min<std::uint64_t>(page.segment_width, info.width - place.left);
+            Segment segment;
+            segment.index = first + y * page.across + x;
+            const Status status = direct ? decode_direct(in, page, place, segment, work, out)
+                                         : decode_staged(in, page, place, segment, work, out);
+            if (!status.ok()) {
+                return status;
             }
         }
     }
     if (info.inverted) {
-        for (std::uint8_t& value : strip) {
+        for (std::uint8_t& value : out) {
             value = static_cast<std::uint8_t>(~value);
         }
-    }
-}
-
-Status decode_strips(ConstBytes in, const Page& page, std::uint64_t first, Workspace& work, Bytes out) noexcept {
-    const ImageInfo& info = page.info;
-    const std::uint64_t row = geometry_of(info).row;
-    for (std::uint64_t i = 0; i < page.strips; ++i) {
-        const std::uint64_t top = i * info.rows_per_strip;
-        const std::uint64_t rows = std::min<std::uint64_t>(info.rows_per_strip, info.height - top);
-        const Bytes part = out.subspan(top * row, rows * row);
-        Strip strip;
-        Status status = find_strip(in, page, first + i, part.size(), strip);
-        if (status.ok()) {
-            status = read_strip(page, strip, first + i, part, work);
-        }
-        if (!status.ok()) {
-            return status;
-        }
-        finish_strip(info, part);
     }
     return success();
 }
@@ -175,58 +272,22 @@ void interleave(const T* plane, std::uint64_t pixels, std::uint32_t samples, T* 
 Status decode_page(ConstBytes in, const Page& page, Workspace& work, Bytes out) noexcept {
     const ImageInfo& info = page.info;
     if (!info.planar) {
-        return decode_strips(in, page, 0, work, out);
+        return decode_segments(in, page, 0, work, out);
     }
     const std::uint64_t pixels = std::uint64_t{info.width} * info.height;
     if (!work.planar.resize(pixels * sample_bytes(info.type))) {
         return out_of_memory();
     }
     for (std::uint32_t plane = 0; plane < info.samples; ++plane) {
-        const Status status = decode_strips(in, page, plane * page.strips, work, work.planar.bytes());
+        const Status status = decode_segments(in, page, plane * page.across * page.down, work, work.planar.bytes());
         if (!status.ok()) {
             return status;
         }
-        if (info.type == SampleType::u8) {
-            interleave(work.planar.data(), pixels, info.samples, out.data() + plane);
-        } else {
-            auto* samples = reinterpret_cast<std::uint16_t*>(out.data());
-            interleave(work.planar.as<std::uint16_t>(), pixels, info.samples, samples + plane);
-        }
+        with_size_of(info.type, [&]<typename T>(T /*sample*/) {
+            interleave(work.planar.as<T>(), pixels, info.samples, reinterpret_cast<T*>(out.data()) + plane);
+        });
     }
     return success();
-}
-
-Status count_pages(ConstBytes in, std::uint32_t& pages) noexcept {
-    Chain chain{in};
-    Status status = chain.begin();
-    pages = 0;
-    while (status.ok() && !chain.at_end()) {
-        ++pages;  // cannot overflow: 4 GiB hold fewer directories
-        status = chain.advance();
-    }
-    return status;
-}
-
-Status probe(ConstBytes in, std::uint32_t page, const Limits& limits, ImageInfo& info) noexcept {
-    std::uint32_t pages = 0;
-    if (const Status status = count_pages(in, pages); !status.ok()) {
-        return status;
-    }
-    if (page >= pages) {
-        return failure(Code::shape, "the file has no page {}: it has {}").with(page, pages);
-    }
-    Chain chain{in};
-    Status status = chain.begin();
-    for (std::uint32_t i = 0; i < page && status.ok(); ++i) {
-        status = chain.advance();
-    }
-    Page found;
-    if (status.ok()) {
-        status = chain.read(limits, found);
-    }
-    info = found.info;
-    info.pages = pages;
-    return status;
 }
 
 }  // namespace chammi::tiff

@@ -1,90 +1,10 @@
 #include <algorithm>
 #include <array>
-#include <limits>
 
-#include "chammi/tiff.hpp"
+#include "tiff_tags.hpp"
 
 namespace chammi::tiff {
 namespace {
-
-constexpr std::size_t entry_bytes = 12;
-
-enum class Tag : std::uint16_t {
-    width = 256,
-    height = 257,
-    bits = 258,
-    compression = 259,
-    photometric = 262,
-    fill_order = 266,
-    strip_offsets = 273,
-    samples = 277,
-    rows_per_strip = 278,
-    strip_byte_counts = 279,
-    planar = 284,
-    predictor = 317,
-    tile_width = 322,
-    sample_format = 339,
-};
-
-// Bytes of one value of a field type that can hold a whole number, 0 for all others.
-constexpr std::uint64_t value_bytes(std::uint16_t type) noexcept {
-    switch (type) {
-        case 1:
-            return 1;
-        case 3:
-            return 2;
-        case 4:
-        case 13:
-            return 4;
-        default:
-            return 0;
-    }
-}
-
-// The raw tags of a directory. Scalars hold their first value, or the format's default.
-struct Tags {
-    Field bits;
-    Field sample_format;
-    Field strip_offsets;
-    Field strip_byte_counts;
-    std::uint64_t width = 0;
-    std::uint64_t height = 0;
-    std::uint64_t compression = 1;
-    std::uint64_t photometric = 1;
-    std::uint64_t fill_order = 1;
-    std::uint64_t samples = 1;
-    std::uint64_t rows_per_strip = std::numeric_limits<std::uint32_t>::max();
-    std::uint64_t planar = 1;
-    std::uint64_t predictor = 1;
-    bool tiled = false;
-};
-
-struct Scalar {
-    Tag tag;
-    std::uint64_t Tags::* member;
-};
-constexpr std::array scalars{
-    Scalar{Tag::width, &Tags::width},
-    Scalar{Tag::height, &Tags::height},
-    Scalar{Tag::compression, &Tags::compression},
-    Scalar{Tag::photometric, &Tags::photometric},
-    Scalar{Tag::fill_order, &Tags::fill_order},
-    Scalar{Tag::samples, &Tags::samples},
-    Scalar{Tag::rows_per_strip, &Tags::rows_per_strip},
-    Scalar{Tag::planar, &Tags::planar},
-    Scalar{Tag::predictor, &Tags::predictor},
-};
-
-struct Listed {
-    Tag tag;
-    Field Tags::* member;
-};
-constexpr std::array lists{
-    Listed{Tag::bits, &Tags::bits},
-    Listed{Tag::sample_format, &Tags::sample_format},
-    Listed{Tag::strip_offsets, &Tags::strip_offsets},
-    Listed{Tag::strip_byte_counts, &Tags::strip_byte_counts},
-};
 
 struct CompressionName {
     std::uint64_t code;
@@ -108,57 +28,6 @@ constexpr std::array refused_compressions{
     CompressionName{50002, "TIFF compression {} (JPEG XL) is not supported"},
     CompressionName{52546, "TIFF compression {} (JPEG XL) is not supported"},
 };
-
-std::uint64_t value_at(ConstBytes in, ByteOrder order, const Field& field, std::uint64_t index) noexcept {
-    const std::uint8_t* from = in.data() + field.offset + index * value_bytes(field.type);
-    switch (field.type) {
-        case 1:
-            return *from;
-        case 3:
-            return load_u16(from, order);
-        default:
-            return load_u32(from, order);
-    }
-}
-
-Status locate(ConstBytes in, ByteOrder order, std::uint64_t entry, Field& field) noexcept {
-    const std::uint8_t* from = in.data() + entry;
-    field.type = load_u16(from + 2, order);
-    field.count = load_u32(from + 4, order);
-    const std::uint64_t each = value_bytes(field.type);
-    const std::int64_t tag = load_u16(from, order);
-    if (each == 0 || field.count == 0) {
-        return failure(Code::corrupt, "TIFF tag {} has field type {} and {} values", entry)
-            .with(tag, field.type, static_cast<std::int64_t>(field.count));
-    }
-    const std::uint64_t length = field.count * each;  // at most 2^34
-    field.offset = length <= 4 ? entry + 8 : load_u32(from + 8, order);
-    if (!lies_within(field.offset, length, in.size())) {
-        return failure(Code::truncated, "the values of TIFF tag {} lie beyond the end of the file", entry).with(tag);
-    }
-    return success();
-}
-
-Status take_entry(ConstBytes in, ByteOrder order, std::uint64_t entry, Tags& tags) noexcept {
-    const auto tag = static_cast<Tag>(load_u16(in.data() + entry, order));
-    for (const Scalar& scalar : scalars) {
-        if (scalar.tag == tag) {
-            Field field;
-            const Status status = locate(in, order, entry, field);
-            if (status.ok()) {
-                tags.*scalar.member = value_at(in, order, field, 0);
-            }
-            return status;
-        }
-    }
-    for (const Listed& list : lists) {
-        if (list.tag == tag) {
-            return locate(in, order, entry, tags.*list.member);
-        }
-    }
-    tags.tiled = tags.tiled || tag == Tag::tile_width;
-    return success();
-}
 
 // All values of a per-sample tag are equal in the images read here; `common` is that value.
 Status common_value(ConstBytes in, ByteOrder order, const Field& field, const char* differing,
@@ -202,6 +71,18 @@ Status interpret_compression(std::uint64_t code, std::uint64_t at, Compression& 
         .with(static_cast<std::int64_t>(code));
 }
 
+struct Kind {
+    std::uint64_t format;  // 1 unsigned, 2 signed, 3 floating point
+    std::uint64_t bits;
+    SampleType type;
+};
+constexpr std::array kinds{
+    Kind{1, 1, SampleType::u8},   Kind{1, 8, SampleType::u8},   Kind{1, 16, SampleType::u16},
+    Kind{1, 32, SampleType::u32}, Kind{1, 64, SampleType::u64}, Kind{2, 8, SampleType::i8},
+    Kind{2, 16, SampleType::i16}, Kind{2, 32, SampleType::i32}, Kind{2, 64, SampleType::i64},
+    Kind{3, 16, SampleType::f16}, Kind{3, 32, SampleType::f32}, Kind{3, 64, SampleType::f64},
+};
+
 Status interpret_samples(ConstBytes in, ByteOrder order, const Tags& tags, std::uint64_t at, ImageInfo& info) noexcept {
     std::uint64_t bits = 1;
     std::uint64_t format = 1;
@@ -215,29 +96,42 @@ Status interpret_samples(ConstBytes in, ByteOrder order, const Tags& tags, std::
         !status.ok()) {
         return status;
     }
-    if (format == 2) {
-        return failure(Code::unsupported, "TIFF with signed {}-bit samples is not supported", at)
-            .with(static_cast<std::int64_t>(bits));
-    }
-    if (format == 3 || format > 4) {
+    format = format == 4 ? 1 : format;  // 4: "undefined"
+    const auto* const known =
+        std::ranges::find_if(kinds, [=](const Kind& kind) { return kind.format == format && kind.bits == bits; });
+    const bool between = format == 1 && bits > 8 && bits < 16;  // cameras of 10, 12 and 14 bits
+    if (known == kinds.end() && !between) {
         return failure(Code::unsupported,
-                       "TIFF with {}-bit samples of format {} (3 is floating point) is not supported", at)
+                       format == 1 ? "TIFF with {}-bit samples is not supported"
+                                   : "TIFF with {}-bit samples of format {} (2 is signed, 3 floating point, 5 and 6 "
+                                     "complex) is not supported",
+                       at)
             .with(static_cast<std::int64_t>(bits), static_cast<std::int64_t>(format));
     }
-    if (bits != 8 && bits != 16) {
-        return failure(Code::unsupported, "TIFF with {}-bit samples is not supported", at)
-            .with(static_cast<std::int64_t>(bits));
-    }
-    info.type = bits == 8 ? SampleType::u8 : SampleType::u16;
+    info.type = between ? SampleType::u16 : known->type;
+    info.bits = static_cast<std::uint16_t>(bits);
     return success();
 }
 
-Status interpret_layout(const Tags& tags, std::uint64_t at, ImageInfo& info) noexcept {
-    if (tags.tiled) {
-        return failure(Code::unsupported, "TIFF stored in tiles is not supported", at);
+Status interpret_predictor(const Tags& tags, std::uint64_t at, ImageInfo& info) noexcept {
+    const bool predicts = info.compression == Compression::lzw || info.compression == Compression::deflate ||
+                          info.compression == Compression::zstd;
+    if (!predicts || tags.predictor == 1) {
+        return success();
     }
-    if (tags.fill_order != 1) {
-        return failure(Code::unsupported, "TIFF with fill order {} is not supported", at)
+    const bool floats = info.type == SampleType::f16 || info.type == SampleType::f32 || info.type == SampleType::f64;
+    if (!(tags.predictor == 2 && info.bits % 8 == 0) && !(tags.predictor == 3 && floats)) {
+        return failure(Code::unsupported, "TIFF predictor {} for {}-bit samples is not supported", at)
+            .with(static_cast<std::int64_t>(tags.predictor), info.bits);
+    }
+    info.predictor = static_cast<std::uint16_t>(tags.predictor);
+    return success();
+}
+
+Status interpret_layout(const Tags& tags, std::uint64_t at, Page& page) noexcept {
+    ImageInfo& info = page.info;
+    if (tags.fill_order != 1 && tags.fill_order != 2) {
+        return failure(Code::corrupt, "TIFF fill order {} does not exist", at)
             .with(static_cast<std::int64_t>(tags.fill_order));
     }
     if (tags.planar != 1 && tags.planar != 2) {
@@ -249,16 +143,15 @@ Status interpret_layout(const Tags& tags, std::uint64_t at, ImageInfo& info) noe
         return failure(Code::unsupported, "TIFF photometric interpretation {} is not supported", at)
             .with(static_cast<std::int64_t>(tags.photometric));
     }
-    const bool predicts = info.compression == Compression::lzw || info.compression == Compression::deflate ||
-                          info.compression == Compression::zstd;
-    if (predicts && tags.predictor != 1 && tags.predictor != 2) {
-        return failure(Code::unsupported, "TIFF predictor {} is not supported", at)
-            .with(static_cast<std::int64_t>(tags.predictor));
+    if (tags.depth != 1) {
+        return failure(Code::unsupported, "TIFF with volumes of depth {} is not supported", at)
+            .with(static_cast<std::int64_t>(tags.depth));
     }
-    info.predictor = predicts ? static_cast<std::uint16_t>(tags.predictor) : 1;
+    page.reversed_bits = tags.fill_order == 2;
     info.planar = tags.planar == 2 && tags.samples > 1;
     info.photometric = static_cast<std::uint16_t>(tags.photometric);
     info.inverted = tags.photometric == 0 && info.type == SampleType::u8;
+    info.expanded = info.bits == 1 && tags.photometric != 3;
     return success();
 }
 
@@ -268,12 +161,10 @@ Status interpret_size(const Tags& tags, const Limits& limits, std::uint64_t at, 
             .with(static_cast<std::int64_t>(tags.width), static_cast<std::int64_t>(tags.height),
                   static_cast<std::int64_t>(tags.samples));
     }
-    if (tags.rows_per_strip == 0) {
-        return failure(Code::corrupt, "TIFF with 0 rows per strip holds no image", at);
-    }
+    constexpr std::uint64_t most = std::numeric_limits<std::int32_t>::max();
     std::uint64_t values = 0;
-    if (!multiply(tags.width, tags.height, values) || !multiply(values, tags.samples, values) ||
-        values > limits.pixels) {
+    if (tags.width > most || tags.height > most || tags.samples > most ||
+        !multiply(tags.width * tags.height, tags.samples, values) || !limits.allow(values)) {
         return failure(Code::limit, "an image of {} x {} pixels with {} samples exceeds the pixel limit", at)
             .with(static_cast<std::int64_t>(tags.height), static_cast<std::int64_t>(tags.width),
                   static_cast<std::int64_t>(tags.samples));
@@ -281,102 +172,126 @@ Status interpret_size(const Tags& tags, const Limits& limits, std::uint64_t at, 
     info.width = static_cast<std::uint32_t>(tags.width);
     info.height = static_cast<std::uint32_t>(tags.height);
     info.samples = static_cast<std::uint32_t>(tags.samples);
-    info.rows_per_strip = static_cast<std::uint32_t>(std::min(tags.rows_per_strip, tags.height));
     return success();
 }
 
-Status interpret_strips(const Tags& tags, std::uint64_t at, Page& page) noexcept {
-    const ImageInfo& info = page.info;
-    page.strip_offsets = tags.strip_offsets;
-    page.strip_byte_counts = tags.strip_byte_counts;
-    page.strips = (std::uint64_t{info.height} + info.rows_per_strip - 1) / info.rows_per_strip;
-    const std::uint64_t needed = page.strips * (info.planar ? info.samples : 1);
-    if (page.strip_offsets.count < needed) {
-        return failure(Code::corrupt, "TIFF names {} strips where its size needs {}", at)
-            .with(static_cast<std::int64_t>(page.strip_offsets.count), static_cast<std::int64_t>(needed));
+Status size_strips(const Tags& tags, std::uint64_t at, Page& page) noexcept {
+    ImageInfo& info = page.info;
+    if (tags.rows_per_strip == 0) {
+        return failure(Code::corrupt, "TIFF with 0 rows per strip holds no image", at);
     }
-    const bool counted = page.strip_byte_counts.count >= needed;
-    if (!counted && (page.strip_byte_counts.type != 0 || info.compression != Compression::none)) {
-        return failure(Code::corrupt, "TIFF gives the length of {} strips where its size needs {}", at)
-            .with(static_cast<std::int64_t>(page.strip_byte_counts.count), static_cast<std::int64_t>(needed));
+    info.rows_per_strip = static_cast<std::uint32_t>(std::min<std::uint64_t>(tags.rows_per_strip, info.height));
+    page.segment_height = info.rows_per_strip;
+    page.segment_width = info.width;
+    return success();
+}
+
+// A tile may be larger than its image, but not larger than any image.
+Status size_tiles(const Tags& tags, const Limits& limits, std::uint64_t at, Page& page) noexcept {
+    constexpr std::uint64_t most = std::numeric_limits<std::int32_t>::max();
+    std::uint64_t values = 0;
+    if (tags.tile_width == 0 || tags.tile_height == 0) {
+        return failure(Code::corrupt, "TIFF with tiles of {} x {} pixels holds no image", at)
+            .with(static_cast<std::int64_t>(tags.tile_height), static_cast<std::int64_t>(tags.tile_width));
+    }
+    if (tags.tile_width > most || tags.tile_height > most ||
+        !multiply(tags.tile_width * tags.tile_height, page.info.planar ? 1 : page.info.samples, values) ||
+        !limits.allow(values)) {
+        return failure(Code::limit, "a tile of {} x {} pixels exceeds the pixel limit", at)
+            .with(static_cast<std::int64_t>(tags.tile_height), static_cast<std::int64_t>(tags.tile_width));
+    }
+    page.info.tile_width = static_cast<std::uint32_t>(tags.tile_width);
+    page.info.tile_height = static_cast<std::uint32_t>(tags.tile_height);
+    page.segment_width = page.info.tile_width;
+    page.segment_height = page.info.tile_height;
+    return success();
+}
+
+constexpr std::uint64_t parts(std::uint64_t whole, std::uint64_t part) noexcept {
+    return (whole + part - 1) / part;
+}
+
+Status interpret_segments(const Tags& tags, const Limits& limits, std::uint64_t at, Page& page) noexcept {
+    const ImageInfo& info = page.info;
+    const bool tiled = tags.tile_width != 0 || tags.tile_height != 0 || tags.tile_offsets.type != 0;
+    if (const Status status = tiled ? size_tiles(tags, limits, at, page) : size_strips(tags, at, page); !status.ok()) {
+        return status;
+    }
+    // Some writers give tiles the strips' tags.
+    page.offsets = tags.tile_offsets.type != 0 && tiled ? tags.tile_offsets : tags.strip_offsets;
+    page.byte_counts = tags.tile_byte_counts.type != 0 && tiled ? tags.tile_byte_counts : tags.strip_byte_counts;
+    page.across = parts(info.width, page.segment_width);
+    page.down = parts(info.height, page.segment_height);
+    const std::uint64_t needed = page.across * page.down * (info.planar ? info.samples : 1);  // at most a value each
+    if (page.offsets.count < needed) {
+        return failure(Code::corrupt,
+                       tiled ? "TIFF names {} tiles where its size needs {}"
+                             : "TIFF names {} strips where its size needs {}",
+                       at)
+            .with(static_cast<std::int64_t>(page.offsets.count), static_cast<std::int64_t>(needed));
+    }
+    const bool counted = page.byte_counts.count >= needed;
+    if (!counted && (page.byte_counts.type != 0 || info.compression != Compression::none)) {
+        return failure(Code::corrupt,
+                       tiled ? "TIFF gives the length of {} tiles where its size needs {}"
+                             : "TIFF gives the length of {} strips where its size needs {}",
+                       at)
+            .with(static_cast<std::int64_t>(page.byte_counts.count), static_cast<std::int64_t>(needed));
     }
     return success();
+}
+
+// ImageJ writes the pages of a stack one behind the other, and one directory for all of them. Only where the file holds
+// them are they believed in: the description outlives the stack in programs that copy it.
+void interpret_stack(ConstBytes in, ByteOrder order, const Tags& tags, Page& page) noexcept {
+    const ImageInfo& info = page.info;
+    const bool plain =
+        info.compression == Compression::none && info.samples == 1 && !page.tiled() && info.bits % 8 == 0;
+    if (tags.images == 1 || !plain) {
+        return;
+    }
+    const std::uint64_t strip = row_bytes(info) * info.rows_per_strip;
+    const std::uint64_t first = value_at(in, order, page.offsets, 0);
+    std::uint64_t length = 0;
+    if (!multiply(image_bytes(info), tags.images, length) || !lies_within(first, length, in.size())) {
+        return;
+    }
+    for (std::uint64_t i = 1; i < page.down; ++i) {
+        if (value_at(in, order, page.offsets, i) != first + i * strip) {
+            return;
+        }
+    }
+    page.stack = tags.images;
 }
 
 }  // namespace
 
-bool has_signature(ConstBytes in) noexcept {
-    return in.size() >= 4 &&
-           ((in[0] == 'I' && in[1] == 'I' && in[3] == 0) || (in[0] == 'M' && in[1] == 'M' && in[2] == 0)) &&
-           (in[in[0] == 'I' ? 2 : 3] == 42 || in[in[0] == 'I' ? 2 : 3] == 43);
-}
-
-Status Chain::begin() noexcept {
-    order_ = in_[0] == 'I' ? ByteOrder::little : ByteOrder::big;
-    if (load_u16(in_.data() + 2, order_) == 43) {
-        return failure(Code::unsupported, "BigTIFF is not supported", 2);
-    }
-    if (in_.size() < 8) {
-        return failure(Code::truncated, "the file ends within the TIFF header", in_.size());
-    }
-    offset_ = load_u32(in_.data() + 4, order_);
-    landmark_ = offset_;
-    if (offset_ == 0) {
-        return failure(Code::corrupt, "TIFF without a page", 4);
-    }
-    return success();
-}
-
-Status Chain::advance() noexcept {
-    if (!lies_within(offset_, 2, in_.size())) {
-        return failure(Code::truncated, "a TIFF page lies beyond the end of the file", offset_);
-    }
-    const std::uint64_t after = offset_ + 2 + entry_bytes * load_u16(in_.data() + offset_, order_);
-    if (!lies_within(after, 4, in_.size())) {
-        return failure(Code::truncated, "the file ends within the directory of a TIFF page", offset_);
-    }
-    const std::uint64_t from = offset_;
-    offset_ = load_u32(in_.data() + after, order_);
-    if (offset_ == landmark_) {
-        return failure(Code::corrupt, "the chain of TIFF pages loops", from);
-    }
-    if (++steps_ == lap_) {
-        landmark_ = offset_;
-        steps_ = 0;
-        lap_ *= 2;
-    }
-    return success();
-}
-
-Status Chain::read(const Limits& limits, Page& page) const noexcept {
-    if (!lies_within(offset_, 2, in_.size())) {
-        return failure(Code::truncated, "a TIFF page lies beyond the end of the file", offset_);
-    }
-    const std::uint64_t entries = load_u16(in_.data() + offset_, order_);
-    if (!lies_within(offset_ + 2, entries * entry_bytes, in_.size())) {
-        return failure(Code::truncated, "the file ends within the directory of a TIFF page", offset_);
-    }
-    Tags tags;
-    Status status = success();
-    for (std::uint64_t i = 0; i < entries && status.ok(); ++i) {
-        status = take_entry(in_, order_, offset_ + 2 + i * entry_bytes, tags);
-    }
+Status interpret(ConstBytes in, ByteOrder order, const Tags& tags, const Limits& limits, std::uint64_t offset,
+                 Page& page) noexcept {
     page = Page{};
-    page.info.format = Format::tiff;
-    page.info.order = order_;
+    ImageInfo& info = page.info;
+    info.format = Format::tiff;
+    info.order = order;
+    Status status = interpret_compression(tags.compression, offset, info.compression);
     if (status.ok()) {
-        status = interpret_compression(tags.compression, offset_, page.info.compression);
+        status = interpret_samples(in, order, tags, offset, info);
     }
     if (status.ok()) {
-        status = interpret_samples(in_, order_, tags, offset_, page.info);
+        status = interpret_predictor(tags, offset, info);
     }
     if (status.ok()) {
-        status = interpret_layout(tags, offset_, page.info);
+        status = interpret_layout(tags, offset, page);
     }
     if (status.ok()) {
-        status = interpret_size(tags, limits, offset_, page.info);
+        status = interpret_size(tags, limits, offset, info);
     }
-    return status.ok() ? interpret_strips(tags, offset_, page) : status;
+    if (status.ok()) {
+        status = interpret_segments(tags, limits, offset, page);
+    }
+    if (status.ok()) {
+        interpret_stack(in, order, tags, page);
+    }
+    return status;
 }
 
 }  // namespace chammi::tiff

@@ -26,6 +26,12 @@ inline std::uint32_t load_u32(const std::uint8_t* from, ByteOrder order) noexcep
     return order == native_order ? value : __builtin_bswap32(value);
 }
 
+inline std::uint64_t load_u64(const std::uint8_t* from, ByteOrder order) noexcept {
+    std::uint64_t value = 0;
+    std::memcpy(&value, from, sizeof value);
+    return order == native_order ? value : __builtin_bswap64(value);
+}
+
 /// product = a * b; false where that overflows.
 [[nodiscard]] inline bool multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& product) noexcept {
     return !__builtin_mul_overflow(a, b, &product);

@@ -50,6 +50,11 @@ struct ImageInfo {
 /// Bounds on what a header may ask for.
 struct Limits {
     std::uint64_t pixels = std::uint64_t{1} << 28U;  // width * height * samples, times pages where all are read
+
+    /// True where so many values are allowed, and their bytes can be counted.
+    [[nodiscard]] constexpr bool allow(std::uint64_t values) const noexcept {
+        return values <= pixels && values <= std::uint64_t{1} << 56U;
+    }
 };
 
 /// Bytes of one decoded image: (height, width, samples), native byte order. Fits once limits were checked.

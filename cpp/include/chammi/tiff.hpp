@@ -11,6 +11,12 @@ namespace chammi::tiff {
 
 bool has_signature(ConstBytes in) noexcept;
 
+/// How a file writes its numbers.
+struct Notation {
+    ByteOrder order = ByteOrder::little;
+    bool big = false;  // BigTIFF: offsets and counts of 64 bits
+};
+
 /// Values of one tag, not read yet; `offset` is where they stand in the file. Its bounds were checked.
 struct Field {
     std::uint16_t type = 0;  // 0: the tag is absent
@@ -18,18 +24,29 @@ struct Field {
     std::uint64_t offset = 0;
 };
 
-/// One image file directory, as far as decoding needs it.
+/// A whole number among a field's values.
+std::uint64_t value_at(ConstBytes in, ByteOrder order, const Field& field, std::uint64_t index) noexcept;
+
+/// One image file directory, as far as decoding needs it. Its segments are strips or tiles.
 struct Page {
     ImageInfo info;
-    Field strip_offsets;
-    Field strip_byte_counts;
-    std::uint64_t strips = 0;  // per plane where samples are planar
+    Field offsets;
+    Field byte_counts;
+    std::uint32_t segment_height = 0;  // pixels; the last segments may hang over the image
+    std::uint32_t segment_width = 0;
+    std::uint64_t across = 0;    // segments side by side
+    std::uint64_t down = 0;      // ... and one under the other, per plane where samples are planar
+    std::uint64_t shift = 0;     // bytes to add to all offsets
+    std::uint32_t stack = 1;     // pages in a row at this place, as ImageJ writes without listing them
+    bool reversed_bits = false;  // the first pixel is the lowest bit of a byte
+
+    [[nodiscard]] bool tiled() const noexcept { return info.tile_width != 0; }
 };
 
 /// A walk along the chain of pages. Every step is checked; a chain that loops is an error.
 class Chain {
  public:
-    explicit Chain(ConstBytes in) noexcept : in_(in) {}
+    Chain(ConstBytes in, const Limits& limits) noexcept : in_(in), limits_(limits) {}
 
     /// Reads the file's header and steps to page 0.
     Status begin() noexcept;
@@ -37,21 +54,27 @@ class Chain {
     Status advance() noexcept;
     [[nodiscard]] bool at_end() const noexcept { return offset_ == 0; }
     /// Reads the directory of the page stood at. `info.pages` is left at 1.
-    Status read(const Limits& limits, Page& page) const noexcept;
-    [[nodiscard]] ByteOrder order() const noexcept { return order_; }
+    Status read(Page& page) const noexcept;
 
  private:
+    Status next_directory(std::uint64_t& next) const noexcept;
+
     ConstBytes in_;
-    ByteOrder order_ = ByteOrder::little;
+    Limits limits_;
+    Notation notation_;
     std::uint64_t offset_ = 0;
     // Brent's cycle search: the walk has looped when it meets the offset it stood at a power of two steps
     // ago.
     std::uint64_t landmark_ = 0;
     std::uint64_t steps_ = 0;
     std::uint64_t lap_ = 1;
+    // ImageJ's stacks have one directory for all their pages.
+    Page stack_;
+    std::uint32_t place_ = 0;  // in the stack
 };
 
-Status count_pages(ConstBytes in, std::uint32_t& pages) noexcept;
+/// Steps to a page and reads it.
+Status find_page(ConstBytes in, std::uint32_t page, const Limits& limits, Page& found) noexcept;
 
 Status probe(ConstBytes in, std::uint32_t page, const Limits& limits, ImageInfo& info) noexcept;
 
