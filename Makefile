@@ -24,18 +24,19 @@ help:
 	@sed -n 's/^# make/make/p' Makefile
 
 # Two depths of installation; each is repeated when the C++ sources or the build change.
-$(VENV)/.cpu: $(BUILD) | $(VENV)/bin/python
-	@if [ ! -e $(VENV)/.all ]; then $(BIN)/python -m pip install -q -e '.[cpu]'; else $(MAKE) $(VENV)/.all; fi
+$(VENV)/.cpu: $(BUILD) | $(VENV)/.made
+	$(BIN)/python -m pip install -q -e '.[cpu]'
 	@touch $@
 
-$(VENV)/.all: $(BUILD) | $(VENV)/bin/python
+$(VENV)/.all: $(BUILD) | $(VENV)/.made
 	$(BIN)/python -m pip install -q -e '.[all-cpu,train]' --group test --group peers --group lint
 	@touch $@ $(VENV)/.cpu
 
-$(VENV)/bin/python:
+$(VENV)/.made:
 	@scripts/system-packages $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+	@touch $@
 
 # make lint   every linter, warnings as errors
 lint: $(VENV)/.all

@@ -57,7 +57,14 @@ def test_unknown_names_are_errors_with_near_misses_or_the_mean() -> None:
     assert channel.mean == pytest.approx(sum(t.mean for t in REAL) / 12)
 
 
-@pytest.mark.parametrize("text", ["", "er,,rna", "DNA=", "=er", "er,er", "DNA=er,DNA=rna"])
+def test_near_misses_are_names_that_work() -> None:
+    with pytest.raises(ChannelError, match=r"did you mean CP/nucleus"):
+        names("cp/nucleus")
+    with pytest.raises(ChannelError, match=r"did you mean CP\?"):
+        names("cp")
+
+
+@pytest.mark.parametrize("text", ["", "er,,rna", "DNA=", "=er", "er,er", "DNA=er,DNA=rna", "a=CP/er,b=CP/er"])
 def test_malformed_lists_are_refused(text: str) -> None:
     with pytest.raises(ChannelError, match="channels: '"):
         names(text)

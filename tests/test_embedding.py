@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,7 @@ from pyarrow import csv as arrow_csv
 import chammi_fast
 from chammi_fast.embedding import EmbedReport, EmbedSettings
 from chammi_fast.errors import ChannelError, ManifestError, TruncatedError
+from chammi_fast.synthetic import synthesise
 from chammi_fast.table import embedding_matrix, read_embeddings, read_errors
 
 pytest.importorskip("onnxruntime")
@@ -89,7 +92,7 @@ def test_strict_stops_at_the_bad_image_and_leaves_no_table(cells: Path, tmp_path
     bad.write_bytes(bad.read_bytes()[:200])
     with pytest.raises(TruncatedError, match=r"cell4\.png"):
         embed(cells, tmp_path / "out", batch_size=2, strict=True)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_embedded_is_an_error(cells: Path, tmp_path: Path) -> None:
@@ -97,7 +100,30 @@ def test_nothing_embedded_is_an_error(cells: Path, tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(ManifestError, match=r"none of its 7 images .* cell0\.png"):
         embed(cells, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"data": ".", "where": "x == 1"}, "name it as manifest"),
+        ({"data": ".", "channels": "CP"}, "name it as manifest"),
+        ({"manifest": "cells.csv", "channels": "CP", "data_sets": ["CP"]}, "part of a CHAMMI folder"),
+        ({"data": ".", "data_sets": "CP"}, "list of names"),
+    ],
+)
+def test_arguments_that_would_be_ignored_are_refused(arguments: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=complaint):
+        chammi_fast.embed("demo", out=tmp_path / "out", **arguments)
+
+
+def test_a_data_set_without_images_does_not_stop_the_others(tmp_path: Path) -> None:
+    synthesise(tmp_path / "data", images=60, seed=0, data_sets=("HPA", "CP"))
+    shutil.rmtree(tmp_path / "data" / "HPA" / "crops")
+    hpa, cp = chammi_fast.embed("demo", data=tmp_path / "data", out=tmp_path / "out")
+    assert (hpa.failed, cp.failed) == (60, 0)
+    assert hpa.first_cause
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["CP"]
 
 
 def test_a_wrong_number_of_channels_is_refused_before_the_run(cells: Path, tmp_path: Path) -> None:

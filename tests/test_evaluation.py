@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from chammi_fast.chammi import DATA_SETS
 from chammi_fast.errors import EvaluationError, OutputError
 from chammi_fast.evaluation import Scores, evaluate, scores_table, write_scores
 from score_cases import (
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from chammi_fast.evaluation import Metric
 
 pytest.importorskip("faiss")
+
+DATA_SET_TASKS = {name: [task.name for task in one.tasks] for name, one in DATA_SETS.items()}
 
 
 def assert_expected(scores: Scores, sets: dict[str, DataSet], metric: str) -> None:
@@ -152,13 +155,24 @@ def test_a_task_without_rows_is_skipped(tmp_path: Path) -> None:
     assert "CP/Task_four" in str(scores.cps_reason)
 
 
+@pytest.mark.parametrize(("name", "column", "task"), [("HPA", "cell_type", "Task_three"), ("CP", "Plate", "Task_four")])
+def test_a_task_without_its_groups_is_skipped(name: str, column: str, task: str, tmp_path: Path) -> None:
+    """The published merged table has no group columns; its other tasks can be scored all the same."""
+    data_set = random_data_set(name, 8)
+    data, features = write_chammi(tmp_path, {name: data_set})
+    published = ("Label", "train_test_split", "file_path", "channel_width", *DATA_SET_TASKS[name])
+    write_csv(data / name / "enriched_meta.csv", [{k: row[k] for k in published if k in row} for row in data_set.rows])
+    scores = evaluate(data, features)
+    assert f"'{column}'" in scores.skipped[f"{name}/{task}"]
+    assert set(scores.tasks) == {f"{name}/{other}" for other in DATA_SET_TASKS[name] if other != task}
+    assert scores.cps is None
+
+
 @pytest.mark.parametrize(
     ("name", "column", "words"),
     [
         ("Allen", "Label", ["'Label' or 'label'", "enriched_meta.csv", "file_path", "labels"]),
         ("Allen", "train_test_split", ["'train_test_split'", "enriched_meta.csv"]),
-        ("HPA", "cell_type", ["'cell_type'", "enriched_meta.csv", "HPA/Task_three"]),
-        ("CP", "Plate", ["'Plate'", "enriched_meta.csv", "CP/Task_four"]),
         ("CP", "file_path", ["'file_path'", "enriched_meta.csv"]),
     ],
 )

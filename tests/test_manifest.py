@@ -80,6 +80,7 @@ def rows() -> pa.Table:
         ('chunk == "CP" or not good', [1, 2]),
         ('chunk in ["CP", "HPA"]', [1]),
         ("channels not in (2, 5)", [2]),
+        ('chunk not in ["SBS"]', [1]),
         ("good", [0, 1, 3]),
         ("z > -1", [0, 2, 3]),
         ('(chunk == "CP" or chunk == "SBS") and good == True', [0, 1]),
@@ -98,6 +99,8 @@ def test_select_rows(rows: pa.Table, expression: str, kept: list[int]) -> None:
         ("chunk in 'SBS'", "not a list of values"),
         ("1 < channels < 3", "is not understood"),
         ("chunk == 3", "where: 'chunk == 3'"),
+        ("channels == 99999999999999999999", "where: 'channels == 9"),
+        ("channels in [99999999999999999999]", "where: 'channels in [9"),
     ],
 )
 def test_select_rows_explains_what_it_cannot_do(rows: pa.Table, expression: str, complaint: str) -> None:
@@ -122,6 +125,27 @@ def test_chammi_layouts_give_the_same_rows(tmp_path: Path) -> None:
         chammi_table(tmp_path / "merged", "HPA")
 
 
+def test_a_merged_table_of_another_kind_is_no_obstacle(tmp_path: Path) -> None:
+    write(tmp_path / "combined_metadata.csv", "file_path,num_channels\na.png,3\n")
+    with pytest.raises(ManifestError, match="lacks the column 'chunk'"):
+        chammi_data_sets(tmp_path)
+    write(tmp_path / "CP/enriched_meta.csv", "file_path\nCP/a.png\n")
+    assert chammi_data_sets(tmp_path) == ["CP"]
+
+
+def test_widths_may_have_gone_through_other_tools(tmp_path: Path) -> None:
+    assert table_manifest(write(tmp_path / "t.csv", "file_path,channel_width\na,160.0\n")).channel_widths == [160]
+
+
+def test_names_that_look_like_numbers_stay_apart(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path / "t.csv", "v\n1.1\n1.10\n"))["v"].to_pylist() == ["1.1", "1.10"]
+    assert read_table(write(tmp_path / "u.csv", "v\n1.1\n1.20\n"))["v"].to_pylist() == [1.1, 1.2]
+
+
+def test_a_name_that_no_file_can_have_is_no_obstacle(tmp_path: Path) -> None:
+    assert table_manifest(write(tmp_path / "t.csv", f"file_path\n{'x' * 300}.png\n")).root == tmp_path
+
+
 def test_relative_paths_start_where_the_files_are(tmp_path: Path) -> None:
     table = write(tmp_path / "data/tapes/manifest.csv", "file_path\ntapes/a.png\n")
     write(tmp_path / "data/tapes/a.png", "")
@@ -142,6 +166,10 @@ def test_parquet_tables_are_read_too(tmp_path: Path) -> None:
         ("file_path\na\nb\na\n", "'a' is listed more than once"),
         ("file_path,channel_width\na,\n", "'channel_width' must hold a whole number"),
         ("file_path,channel_width\na,12.5\n", "'channel_width' must hold a whole number"),
+        ("file_path,channel_width\na,0\n", "'channel_width' must hold a whole number"),
+        ("file_path,channel_width\na,-1\n", "'channel_width' must hold a whole number"),
+        ("file_path,channel_width\na,99999999999\n", "'channel_width' must hold a whole number"),
+        ("file_path,channel_width\na,wide\n", "'channel_width' must hold a whole number"),
         ("file_path,x\n,1\n", "'file_path' is empty in 1 rows"),
         ("file_path\n", "no rows"),
         ("", "not a readable table"),

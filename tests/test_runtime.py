@@ -13,8 +13,9 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from chammi_fast.errors import BackendError, SpecError  # noqa: E402
-from chammi_fast.runtime import BACKENDS, graph, onnxruntime_backend, open_backend  # noqa: E402
+from chammi_fast import extras  # noqa: E402
+from chammi_fast.errors import BackendError, MissingExtraError, SpecError  # noqa: E402
+from chammi_fast.runtime import BACKENDS, graph, open_backend  # noqa: E402
 from handmade import EMBEDDING, SIZE, SPEC, TABLE, adaptive_by_numpy, write_adaptive, write_foreign  # noqa: E402
 
 if TYPE_CHECKING:
@@ -114,9 +115,9 @@ def test_a_broken_installation_is_explained(monkeypatch: pytest.MonkeyPatch) -> 
         raise ImportError("DLL load failed")
 
     sentence = "onnxruntime and onnxruntime-gpu are both installed"
-    monkeypatch.setattr(onnxruntime_backend, "require", broken)
-    monkeypatch.setattr(onnxruntime_backend, "mixed_installations", lambda: [sentence])
-    with pytest.raises(BackendError, match=f"cannot be loaded: DLL load failed. {sentence}"):
+    monkeypatch.setattr("importlib.import_module", broken)
+    monkeypatch.setattr(extras, "mixed_installations", lambda: [sentence])
+    with pytest.raises(MissingExtraError, match=f"cannot be loaded: DLL load failed. {sentence}"):
         open_backend("onnxruntime", b"", origin="a.onnx")
 
 

@@ -43,6 +43,7 @@ def test_averages_are_appended_for_shared_names_and_for_all() -> None:
         ({"configurations": {"A": []}}, "empty"),
         ({"form": "specialised"}, "fixed_channels"),
         ({"preprocessing": {"size": None}}, "needs a size"),
+        ({"preprocessing": {"size": 20000}}, "<= 16384"),
     ],
 )
 def test_contradictions_are_named(change: dict[str, object], complaint: str) -> None:

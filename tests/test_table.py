@@ -63,6 +63,20 @@ def test_a_run_that_stops_leaves_an_older_table_as_it_was(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["errors.parquet", "part-00000.parquet", "run.json"]
 
 
+def test_parts_of_another_origin_are_not_replaced(tmp_path: Path) -> None:
+    rows, keys = manifest(1)
+    parquet.write_table(pa.table({"file_path": ["mine"]}), tmp_path / "part-0.parquet")
+    with pytest.raises(OutputError, match="another origin"):
+        TableWriter(tmp_path, rows, keys, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["part-0.parquet"]
+
+
+def test_an_embedding_with_holes_is_refused(tmp_path: Path) -> None:
+    vectors = pa.array([[1.0, None]], type=pa.list_(pa.float32(), 2))
+    with pytest.raises(TableError, match="lacks 1 of its numbers"):
+        embedding_matrix(pa.table({"key": ["a"], "embedding": vectors}))
+
+
 def test_a_new_run_replaces_an_older_and_longer_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_module, "ROWS_PER_PART", 1)
     for n in (3, 1):

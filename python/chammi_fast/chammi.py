@@ -11,6 +11,8 @@ from dataclasses import dataclass
 TRAIN = "Train"
 SPLIT_COLUMN = "train_test_split"
 LABEL_COLUMN = "Label"
+LABEL_COLUMNS = ("Label", "label")  # in a data set's own table, in a merged one
+TRUE_TEXTS = ("true", "1", "1.0")  # of a boolean column in lower case, whatever wrote it
 
 
 @dataclass(frozen=True)

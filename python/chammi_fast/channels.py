@@ -58,7 +58,9 @@ def resolve_channels(text: str | Sequence[str], spec: Spec, *, unknown: UnknownP
         items = list(spec.configurations[items[0]])
     pairs = [_split_item(item) for item in items]
     _check_unique([source for source, _ in pairs])
-    return tuple(_channel(source, name, spec, unknown) for source, name in pairs)
+    channels = tuple(_channel(source, name, spec, unknown) for source, name in pairs)
+    _check_unique([channel.token for channel in channels if channel.token != "*"])
+    return channels
 
 
 def _split_item(item: str) -> tuple[str, str]:
@@ -95,8 +97,9 @@ def _find(name: str, spec: Spec) -> str | None:
 
 def _unknown_message(name: str, spec: Spec) -> str:
     vocabulary = [known for known in spec.token_ids if known != "*"]
-    bare = {known.rpartition("/")[2].lower(): known for known in vocabulary}
-    near = difflib.get_close_matches(name.lower(), [known.lower() for known in vocabulary] + list(bare), n=3)
+    written = {known.rpartition("/")[2].lower(): known for known in vocabulary}
+    written |= {known.lower(): known for known in (*vocabulary, *spec.configurations)}
+    near = [written[match] for match in difflib.get_close_matches(name.lower(), written, n=3)]
     hint = f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
     configurations = f"; configurations: {', '.join(spec.configurations)}" if spec.configurations else ""
     return f"channels: the model has no channel '{name}'{hint}; it knows {', '.join(vocabulary)}{configurations}."

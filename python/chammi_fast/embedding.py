@@ -66,6 +66,9 @@ class EmbedReport:
     images : rows of the manifest
     failed : images listed in ``errors.parquet``
     seconds : wall time
+    first_cause : the first failed image and what is wrong with it; empty where none failed
+
+    Where all images failed, nothing is written.
     """
 
     name: str
@@ -73,6 +76,7 @@ class EmbedReport:
     images: int
     failed: int
     seconds: float
+    first_cause: str = ""
 
 
 def embed(  # noqa: PLR0913 - the public face: each argument is one decision of the user's
@@ -110,22 +114,45 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
         If nothing can be done; under ``settings.strict`` also for the first image that fails.
     """
     settings = settings or EmbedSettings()
+    _check_choice(data, data_sets, manifest, channels, where)
     model = model if isinstance(model, Model) else load_model(model)
     out = Path(out)
     jobs: list[tuple[Manifest, str, Path]]
     if manifest is not None:
-        if channels is None:
-            raise ChannelError(f"{manifest}: name its channels in image order, such as channels='nucleus,er'.")
-        rows = table_manifest(manifest, root=data, where=where)
-        jobs = [(rows, channels, out)]
-    elif data is not None:
-        jobs = _chammi_jobs(model, Path(data), data_sets, out)
+        jobs = [(table_manifest(manifest, root=data, where=where), channels or "", out)]
     else:
-        raise ManifestError("name what to embed: a CHAMMI folder (data) or a table of images (manifest).")
+        jobs = _chammi_jobs(model, Path(data or ""), data_sets, out)
     bound = [_bind(model, rows, names, settings) for rows, names, _ in jobs]
-    return [
+    reports = [
         _embed_table(one, rows, folder, settings, progress) for one, (rows, _, folder) in zip(bound, jobs, strict=True)
     ]
+    if all(report.failed == report.images for report in reports):
+        raise ManifestError(
+            f"{jobs[0][0].origin}: none of its {reports[0].images} images could be embedded; the first: "
+            f"{reports[0].first_cause}."
+        )
+    return reports
+
+
+def _check_choice(
+    data: str | Path | None,
+    data_sets: Sequence[str] | None,
+    manifest: str | Path | None,
+    channels: str | None,
+    where: str | None,
+) -> None:
+    """Refuse arguments that would be ignored, or that cannot mean anything."""
+    if manifest is None:
+        if data is None:
+            raise ManifestError("name what to embed: a CHAMMI folder (data) or a table of images (manifest).")
+        if channels is not None or where is not None:
+            raise ManifestError("channels and where belong to a table of your own: name it as manifest.")
+        if isinstance(data_sets, str):
+            raise ManifestError(f"data_sets is a list of names, such as ['{data_sets}'].")
+    elif channels is None:
+        raise ChannelError(f"{manifest}: name its channels in image order, such as channels='nucleus,er'.")
+    elif data_sets:
+        raise ManifestError("a data set is a part of a CHAMMI folder: choose the rows of a table with where.")
 
 
 def _chammi_jobs(
@@ -136,7 +163,7 @@ def _chammi_jobs(
         if name not in present:
             raise ManifestError(f"{data}: holds no data set '{name}'; it holds {', '.join(present)}.")
     jobs = []
-    for name in data_sets or present:
+    for name in dict.fromkeys(data_sets or present):
         if name not in model.spec.configurations:
             known = ", ".join(model.spec.configurations) or "none"
             raise ChannelError(f"{model.path}: has no configuration '{name}' (it has: {known}).")
@@ -192,11 +219,10 @@ def _embed_table(
     )
     with writer:
         _fill(writer, bound, rows, settings, progress)
-        if writer.failed == len(rows):
-            raise ManifestError(
-                f"{rows.origin}: none of its {len(rows)} images could be embedded; the first: {writer.first_cause}."
-            )
         seconds = time.perf_counter() - started
+        report = EmbedReport(rows.name, folder, len(rows), writer.failed, seconds, writer.first_cause)
+        if writer.failed == len(rows):
+            return report
         writer.finish(
             {
                 "format_version": 1,
@@ -211,7 +237,7 @@ def _embed_table(
                 "machine": {"processor": platform.machine(), "isa": _core.isa()},
             }
         )
-    return EmbedReport(rows.name, folder, len(rows), writer.failed, seconds)
+    return report
 
 
 def _fill(

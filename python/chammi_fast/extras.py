@@ -29,7 +29,7 @@ def require(module: str, *, purpose: str) -> ModuleType:
     Raises
     ------
     MissingExtraError
-        If the package is not installed; the message names the extra to install.
+        If the package is not installed (the message names the extra to install), or cannot be loaded.
     """
     try:
         return importlib.import_module(module)
@@ -41,6 +41,9 @@ def require(module: str, *, purpose: str) -> ModuleType:
         raise MissingExtraError(
             f"{purpose} needs {error.name}: pip install 'chammi-fast[{extra}]'{alternative}."
         ) from None
+    except ImportError as error:
+        causes = " ".join([f"{module} is installed but cannot be loaded: {error}.", *mixed_installations()])
+        raise MissingExtraError(causes) from None
 
 
 def mixed_installations() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,21 @@ def make_folder(path: str | Path) -> Path:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written to: {error.strerror}.") from None
     return path
+
+
+@contextmanager
+def results_folder(path: str | Path) -> Iterator[Path]:
+    """Make a folder for results before the work starts (`make_folder`); take it back if the block fails."""
+    path = Path(path)
+    made = not path.exists()
+    make_folder(path)
+    try:
+        yield path
+    except BaseException:
+        if made:
+            with suppress(OSError):  # something was put there in the meantime
+                path.rmdir()
+        raise
 
 
 @contextmanager

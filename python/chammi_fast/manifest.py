@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import operator
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,8 +68,8 @@ class Manifest:
 def read_table(path: str | Path) -> pa.Table:
     """Read a CSV or Parquet table, keeping every column and every text as it is written.
 
-    A CSV column becomes boolean, integer or float only if each of its values is one and none loses a character that
-    matters (leading zeros, plate names such as 1E05); an empty cell is null.
+    A CSV column becomes boolean, integer or float only if each of its values is one, none loses a character that
+    matters (leading zeros, plate names such as 1E05), and no two texts become one number; an empty cell is null.
 
     Raises
     ------
@@ -106,7 +107,10 @@ def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column
     for pattern, kind in ((_BOOLEAN, pa.bool_()), (_INTEGER, pa.int64()), (_NUMBER, pa.float64())):
         if pc.all(pc.match_substring_regex(column, pattern)).as_py():
-            return pc.cast(column, kind)
+            typed = pc.cast(column, kind)
+            # Names such as 1.1 and 1.10 must not become one number.
+            merges = kind == pa.float64() and pc.count_distinct(typed).as_py() < pc.count_distinct(column).as_py()
+            return column if merges else typed
     return column
 
 
@@ -127,7 +131,7 @@ def select_rows(table: pa.Table, expression: str) -> pa.Table:
         raise ManifestError(f"where: '{expression}' is not an expression such as 'chunk == \"SBS\"'.") from None
     try:
         return table.filter(_expression(tree, table.column_names))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError) as error:
         raise ManifestError(f"where: '{expression}': {str(error).splitlines()[0]}.") from None
 
 
@@ -139,7 +143,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
     ast.In: lambda left, right: left.isin(right),
-    ast.NotIn: lambda left, right: ~left.isin(right),
+    ast.NotIn: lambda left, right: ~left.isin(right) & left.is_valid(),
 }
 
 
@@ -190,9 +194,12 @@ def chammi_data_sets(data: Path) -> list[str]:
     if not data.is_dir():
         raise ManifestError(f"{data}: no such folder.")
     found = [name for name in DATA_SETS if (data / name / ENRICHED).is_file()]
-    if (data / COMBINED).is_file():
-        merged = set(_column(read_table(data / COMBINED), DATA_SET_COLUMN, data / COMBINED).to_pylist())
-        found = [name for name in DATA_SETS if name in found or name in merged]
+    if len(found) < len(DATA_SETS) and (data / COMBINED).is_file():
+        table = read_table(data / COMBINED)
+        # A merged table without data sets is of another kind; it stands in the way only where nothing else is there.
+        if not found or DATA_SET_COLUMN in table.column_names:
+            merged = set(_column(table, DATA_SET_COLUMN, data / COMBINED).to_pylist())
+            found = [name for name in DATA_SETS if name in found or name in merged]
     if not found:
         raise ManifestError(f"{data}: holds no <data set>/{ENRICHED} and no {COMBINED}.")
     return found
@@ -243,8 +250,7 @@ def table_manifest(path: str | Path, *, root: str | Path | None = None, where: s
     table = read_table(path)
     if where is not None:
         table = select_rows(table, where)
-    if table.num_rows == 0:
-        raise ManifestError(f"{path}: no rows{'' if where is None else f' where {where}'}.")
+    _check_rows(table, path, where)
     keys = _column(table, PATH_COLUMN, path)
     found = Path(root) if root is not None else _find_root(path, [str(key) for key in keys[:10].to_pylist()])
     return _manifest(table, name=path.stem, origin=path, root=found)
@@ -253,27 +259,34 @@ def table_manifest(path: str | Path, *, root: str | Path | None = None, where: s
 def _find_root(path: Path, keys: list[str]) -> Path:
     folder = path.resolve().parent
     candidates = [folder, folder.parent, Path.cwd()]
-    return next((root for root in candidates if any((root / key).is_file() for key in keys)), folder)
+    return next((root for root in candidates if any(_is_file(root / key) for key in keys)), folder)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def _check_rows(table: pa.Table, origin: Path, where: str | None = None) -> None:
+    if table.num_rows == 0:
+        raise ManifestError(f"{origin}: no rows{'' if where is None else f' where {where}'}.")
 
 
 def _manifest(table: pa.Table, *, name: str, origin: Path, root: Path) -> Manifest:
 
+    _check_rows(table, origin)
     column = _column(table, PATH_COLUMN, origin)
     if column.null_count:
         raise ManifestError(f"{origin}: column '{PATH_COLUMN}' is empty in {column.null_count} rows.")
     keys = [str(key) for key in column.to_pylist()]
     if len(set(keys)) != len(keys):
-        repeated = next(key for key in keys if keys.count(key) > 1)
+        repeated = next(key for key, count in Counter(keys).items() if count > 1)
         raise ManifestError(
             f"{origin}: '{repeated}' is listed more than once in column '{PATH_COLUMN}' "
             f"({len(keys) - len(set(keys))} repetitions in all)."
         )
-    widths: list[int] | None = None
-    if WIDTH_COLUMN in table.column_names:
-        column = table[WIDTH_COLUMN]
-        if not pa.types.is_integer(column.type) or column.null_count:
-            raise ManifestError(f"{origin}: column '{WIDTH_COLUMN}' must hold a whole number in every row.")
-        widths = column.to_pylist()
     return Manifest(
         name=name,
         origin=origin,
@@ -281,8 +294,20 @@ def _manifest(table: pa.Table, *, name: str, origin: Path, root: Path) -> Manife
         table=table,
         keys=keys,
         paths=[str(root / key) for key in keys],
-        channel_widths=widths,
+        channel_widths=_widths(table[WIDTH_COLUMN], origin) if WIDTH_COLUMN in table.column_names else None,
     )
+
+
+def _widths(column: pa.ChunkedArray, origin: Path) -> list[int]:
+    try:
+        # Tables that went through other tools have 160.0 here.
+        widths: list[int | None] = pc.cast(column, pa.uint32()).to_pylist()
+    except pa.ArrowException:
+        widths = [None]
+    whole = [width for width in widths if width]
+    if len(whole) != len(column):
+        raise ManifestError(f"{origin}: column '{WIDTH_COLUMN}' must hold a whole number of pixels in every row.")
+    return whole
 
 
 def _column(table: pa.Table, name: str, origin: Path) -> pa.ChunkedArray:

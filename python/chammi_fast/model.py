@@ -83,7 +83,10 @@ class Model:
         """
         resolved = resolve_channels(channels, self.spec, unknown=unknown)
         if self.spec.form == "adaptive":
-            network = specialise(self.network, [channel.token_id for channel in resolved])
+            try:
+                network = specialise(self.network, [channel.token_id for channel in resolved])
+            except IndexError:
+                raise SpecError(f"{self.path}: its description names more tokens than the network has.") from None
         else:
             self._check_fixed(resolved)
             network = self.network

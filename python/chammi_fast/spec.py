@@ -17,6 +17,7 @@ METADATA_KEY = "chammi_fast.spec"
 FORMAT_VERSION = 1
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Side = Annotated[int, msgspec.Meta(ge=1, le=16384)]
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,7 +46,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resize : "shorter" resizes the shorter side to `size` (antialiased bilinear), "none" only crops
     """
 
-    size: Positive | None = 224
+    size: Side | None = 224
     resize: Literal["shorter", "none"] = "shorter"
 
     def __post_init__(self) -> None:

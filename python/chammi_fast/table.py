@@ -6,7 +6,9 @@ A folder holds ``part-*.parquet`` (one row per embedded image: `key`, every mani
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -42,8 +44,8 @@ def has_table(folder: Path) -> bool:
     return any(folder.glob(PART_PATTERN))
 
 
-def read_embeddings(folder: Path) -> pa.Table:
-    """Read all parts of an embedding table, in the order they were written.
+def read_embeddings(folder: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read all parts of an embedding table, in the order they were written; of `columns` alone where they are given.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def read_embeddings(folder: Path) -> pa.Table:
         raise TableError(f"{folder}: holds no {PART_PATTERN}.")
     parts = []
     for path in paths:
-        part = _read_parquet(path)
+        part = _read_parquet(path, columns)
         for column in (KEY_COLUMN, EMBEDDING_COLUMN):
             if column not in part.column_names:
                 raise TableError(f"{path}: lacks the column '{column}'.")
@@ -76,6 +78,9 @@ def embedding_matrix(table: pa.Table) -> np.ndarray:
     matrix = np.empty((len(column), column.type.list_size), dtype=np.float32)
     start = 0
     for chunk in column.chunks:
+        holes = chunk.flatten().null_count
+        if holes:
+            raise TableError(f"column '{EMBEDDING_COLUMN}' lacks {holes} of its numbers.")
         matrix[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(len(chunk), -1)
         start += len(chunk)
     return matrix
@@ -87,9 +92,9 @@ def read_errors(folder: Path) -> pa.Table:
     return _read_parquet(path) if path.is_file() else _ERRORS_SCHEMA.empty_table()
 
 
-def _read_parquet(path: Path) -> pa.Table:
+def _read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
-        return parquet.read_table(path)
+        return parquet.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise TableError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
 
@@ -127,16 +132,27 @@ class TableWriter:
             raise ManifestError(
                 f"column '{min(reserved)}' of the manifest has a name that the embedding table needs: rename it."
             )
+        made = not self.folder.exists()
         make_folder(self.folder)
+        if has_table(self.folder) and not (self.folder / RUN_FILE).is_file():
+            raise OutputError(f"{self.folder}: holds {PART_PATTERN} of another origin: name another folder.")
+        self._made_folder = made
         self._staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.folder))
         self._npy: np.memmap[Any, np.dtype[np.float32]] | None = None
         if self.npy_name is not None:
-            self._npy = np.lib.format.open_memmap(
-                self._staging / f"{self.npy_name}.npy",
-                mode="w+",
-                dtype=np.float32,
-                shape=(len(self.keys), self.embedding_size),
-            )
+            try:
+                self._npy = self._open_npy(self._staging / f"{self.npy_name}.npy")
+            except OSError as error:
+                self.__exit__(None, None, None)
+                raise OutputError(f"{self.folder}: cannot be written: {error.strerror or error}.") from None
+
+    def _open_npy(self, path: Path) -> np.memmap[Any, np.dtype[np.float32]]:
+        shape = (len(self.keys), self.embedding_size)
+        npy = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        # Claim the disk space now: running out of it later would end the process at a write to memory.
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return npy
 
     def __enter__(self) -> Self:
         return self
@@ -145,12 +161,14 @@ class TableWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._staging, ignore_errors=True)
+        if self._made_folder:
+            with contextlib.suppress(OSError):  # it is not empty: the table is there
+                self.folder.rmdir()
 
     @property
     def first_cause(self) -> str:
         """The first failed image and what is wrong with it."""
-        error = self._errors[0]
-        return f"{error['key']}: {error['cause']}"
+        return f"{self._errors[0]['key']}: {self._errors[0]['cause']}" if self._errors else ""
 
     def add(self, vectors: np.ndarray, status: tuple[ImageStatus, ...]) -> None:
         """Take the next rows: (n, D) float32 and one status per row; a failed row's vector is ignored."""
@@ -192,15 +210,14 @@ class TableWriter:
             raise OutputError(f"{self.folder}: cannot be written: {error.strerror or error}.") from None
 
     def _publish(self, run: dict[str, Any]) -> None:
-        # run.json goes first and comes last: a table without one is not a finished run.
-        (self.folder / RUN_FILE).unlink(missing_ok=True)
+        staged = sorted(self._staging.iterdir())
+        # run.json comes first, because it is what marks the folder's parts as ours to replace.
+        (self._staging / RUN_FILE).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+        (self._staging / RUN_FILE).replace(self.folder / RUN_FILE)
         for old in self.folder.glob(PART_PATTERN):
             old.unlink()
-        for path in sorted(self._staging.iterdir()):
+        for path in staged:
             path.replace(self.folder / path.name)
-        staged_run = self._staging / RUN_FILE
-        staged_run.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-        staged_run.replace(self.folder / RUN_FILE)
 
     def _write_part(self) -> None:
         rows = self.rows.take(pa.array(self._kept, type=pa.int64()))

@@ -11,14 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chammi_fast.chammi import LABEL_COLUMN, SPLIT_COLUMN, TRAIN, DataSet, Task
+from chammi_fast.chammi import LABEL_COLUMN, LABEL_COLUMNS, SPLIT_COLUMN, TRAIN, TRUE_TEXTS, DataSet, Task
 from chammi_fast.check.report import Finding, compared, listed
 from chammi_fast.manifest import PATH_COLUMN, WIDTH_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_TRUE = ("true", "1", "1.0")
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,12 @@ class _Table:
     @property
     def label_column(self) -> str | None:
         """`Label` as published, or `label` as in the merged table."""
-        return next((name for name in (LABEL_COLUMN, LABEL_COLUMN.lower()) if self.has(name)), None)
+        return next((name for name in LABEL_COLUMNS if self.has(name)), None)
 
     def split(self, name: str) -> npt.NDArray[np.bool_]:
         """(N,) rows of the training set or of a task: by the task's own column, or else by the split's text."""
         if name != TRAIN and self.has(name):
-            return np.isin(np.char.lower(self.text(name)), _TRUE)
+            return np.isin(np.char.lower(self.text(name)), TRUE_TEXTS)
         if not self.has(SPLIT_COLUMN):
             return np.zeros(len(self), dtype=np.bool_)
         return np.asarray(np.char.lower(self.text(SPLIT_COLUMN)) == name.lower())

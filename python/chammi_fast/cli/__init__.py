@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -41,6 +42,8 @@ def _root(
 
 def main() -> None:
     """Run the command line; every known error ends as one sentence on stderr and exit status 2."""
+    # A run that is told to end cleans up after itself, as one that is interrupted does.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app()
     except ChammiFastError as error:

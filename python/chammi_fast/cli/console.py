@@ -20,6 +20,14 @@ def complain(sentence: str) -> None:
     sys.stderr.write(f"chammi-fast: {sentence}\n")
 
 
+def warn_of_mixed_installations() -> None:
+    """Say which installed packages have overwritten parts of each other."""
+    from chammi_fast.extras import mixed_installations
+
+    for sentence in mixed_installations():
+        complain(f"warning: {sentence}")
+
+
 def console() -> Console:
     """Return the console for results (stdout)."""
     from rich.console import Console

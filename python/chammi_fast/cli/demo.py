@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chammi_fast.cli.console import console, image_progress
+from chammi_fast.cli.console import console, image_progress, warn_of_mixed_installations
 
 
 def demo(
@@ -19,6 +19,7 @@ def demo(
     """See the whole path on synthetic cells: make a small CHAMMI, embed it, score the nine tasks."""
     from chammi_fast.demo import demo as run
 
+    warn_of_mixed_installations()
     with image_progress() as progress:
         report = run(out, images=images, seed=seed, progress=progress)
     printer = console()

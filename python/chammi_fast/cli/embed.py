@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from chammi_fast.cli.console import SOME_FAILED, complain, console, image_progress
+from chammi_fast.cli.console import SOME_FAILED, complain, console, image_progress, warn_of_mixed_installations
 
 if TYPE_CHECKING:
     from chammi_fast.embedding import EmbedReport
@@ -58,11 +58,9 @@ def embed(
     """
     from chammi_fast.embedding import EmbedSettings
     from chammi_fast.embedding import embed as run
-    from chammi_fast.extras import mixed_installations
     from chammi_fast.model import load_model
 
-    for sentence in mixed_installations():
-        complain(f"warning: {sentence}")
+    warn_of_mixed_installations()
     settings = EmbedSettings(
         backend=backend,
         precision=precision,
@@ -96,7 +94,9 @@ def _print_report(report: EmbedReport) -> None:
     text = f"{report.name}: {report.images - report.failed:,} of {report.images:,} images embedded"
     text += f" in {report.seconds:.1f} s ({rate:,.0f} images/s) -> {report.folder}"
     console().print(text, soft_wrap=True, markup=False)
-    if report.failed:
+    if report.failed == report.images:
+        complain(f"{report.name}: none of its images could be embedded; the first: {report.first_cause}.")
+    elif report.failed:
         complain(
             f"{report.name}: {report.failed:,} images failed; they are listed in {report.folder / 'errors.parquet'}."
         )

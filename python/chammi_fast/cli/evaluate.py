@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chammi_fast.cli.console import console
+from chammi_fast.cli.console import console, warn_of_mixed_installations
 
 
 def evaluate(
@@ -40,18 +40,21 @@ def evaluate(
     """
     from chammi_fast.evaluation import evaluate as run
     from chammi_fast.evaluation import scores_table, write_scores
+    from chammi_fast.files import results_folder
 
-    scores = run(
-        data,
-        features=features,
-        manifest=manifest,
-        label=label,
-        split=split,
-        group=group,
-        where=where,
-        metric=metric,
-        allow_missing=allow_missing,
-        name=name,
-    )
-    write_scores(scores, out)
+    warn_of_mixed_installations()
+    with results_folder(out):
+        scores = run(
+            data,
+            features=features,
+            manifest=manifest,
+            label=label,
+            split=split,
+            group=group,
+            where=where,
+            metric=metric,
+            allow_missing=allow_missing,
+            name=name,
+        )
+        write_scores(scores, out)
     console().print(scores_table(scores))

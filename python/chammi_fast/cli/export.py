@@ -19,7 +19,8 @@ def export(
         Path | None, typer.Option(help="State dict (torch.save) of a network trained with chammi-fast.")
     ] = None,
     init: Annotated[
-        str, typer.Option(help="Start of a network without --weights: 'random', or a file with timm's weights.")
+        str,
+        typer.Option(help="Start without --weights: 'random', 'imagenet', or a file of timm's weights."),
     ] = "random",
     channels: Annotated[
         str | None,
@@ -37,7 +38,8 @@ def export(
     """
     from chammi_fast.extras import require
 
-    require("torch", purpose="exporting a model")
+    for module in ("torch", "timm", "onnxscript", "onnxruntime"):
+        require(module, purpose="exporting a model")
     from chammi_fast.training.export import ExportOptions, export_model
 
     report = export_model(

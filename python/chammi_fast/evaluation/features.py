@@ -131,16 +131,17 @@ def _join_by_key(listing: Listing, folder: Path) -> Joined:
             f"{listing.origin}: lacks the column '{PATH_COLUMN}' that its rows are matched by; "
             f"its columns are {', '.join(listing.table.column_names)}."
         )
-    listed = _unique_keys(listing.table, PATH_COLUMN, listing.origin)
-    table = read_embeddings(folder).select([KEY_COLUMN, EMBEDDING_COLUMN])
+    listed = _unique_keys(listing.table.take(pa.array(listing.chosen)), PATH_COLUMN, listing.origin)
+    table = read_embeddings(folder, columns=[KEY_COLUMN, EMBEDDING_COLUMN])
     embedded = _unique_keys(table, KEY_COLUMN, folder)
-    extra = np.flatnonzero(pc.is_null(pc.index_in(embedded, value_set=listed)).to_numpy(zero_copy_only=False))
+    known = text_column(listing.table, PATH_COLUMN, listing.origin).unique()
+    extra = np.flatnonzero(pc.is_null(pc.index_in(embedded, value_set=known)).to_numpy(zero_copy_only=False))
     if extra.size:
         raise EvaluationError(
             f"{folder}: holds {_count(extra.size, 'row')} that {listing.origin} does not list: "
             f"{_some(embedded, extra)}."
         )
-    places = pc.fill_null(pc.index_in(listed, value_set=embedded), -1).to_numpy(zero_copy_only=False)[listing.chosen]
+    places = pc.fill_null(pc.index_in(listed, value_set=embedded), -1).to_numpy(zero_copy_only=False)
     present = np.flatnonzero(places >= 0)
     return _joined(listing, embedding_matrix(table), places[present], present, "key")
 

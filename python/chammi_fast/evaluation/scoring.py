@@ -46,7 +46,7 @@ def _score_source(source: Source, columns: Columns, metric: Metric, *, allow_mis
         tasks=tasks,
         joined={joined.name: joined.joined},
         missing={joined.name: joined.missing},
-        skipped=dict.fromkeys(plan.empty, "it has no rows"),
+        skipped=plan.skipped,
         labels_unseen_in_training=unseen,
     )
 

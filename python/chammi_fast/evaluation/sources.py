@@ -38,10 +38,9 @@ def chammi_sources(data: Path, features: Path, name: str | None) -> tuple[list[S
     present = chammi_data_sets(data)
     sources, skipped = [], {}
     for data_set in DATA_SETS:
-        found = find_features(features / data_set, name)
         if data_set not in present:
             skipped[data_set] = f"{data} does not hold it"
-        elif found is None:
+        elif (found := find_features(features / data_set, name)) is None:
             skipped[data_set] = f"{features / data_set} holds no features"
         else:
             table = chammi_table(data, data_set)

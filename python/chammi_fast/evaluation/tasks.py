@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
-from chammi_fast.chammi import DATA_SETS, LABEL_COLUMN, SPLIT_COLUMN, TRAIN
+from chammi_fast.chammi import DATA_SETS, LABEL_COLUMNS, SPLIT_COLUMN, TRAIN, TRUE_TEXTS
 from chammi_fast.errors import EvaluationError
 from chammi_fast.evaluation.features import text_column
 
 if TYPE_CHECKING:
     from chammi_fast.evaluation.features import Joined
 
-LABEL_COLUMNS = (LABEL_COLUMN, LABEL_COLUMN.lower())
-_TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0", "")
+_FALSE_TEXTS = ("false", "0", "0.0", "")
 _LISTED_VALUES = 8
 
 
@@ -61,14 +60,14 @@ class Plan:
     ----------
     training : (T,) int64 rows, ascending
     labels : (N,) int64 places in `label_names`, -1 for rows without a label, which take no part
-    empty : names of tasks that have no rows
+    skipped : name of a task that cannot be scored -> the reason
     """
 
     training: np.ndarray
     labels: np.ndarray
     label_names: tuple[str, ...]
     tasks: tuple[Task, ...]
-    empty: tuple[str, ...] = ()
+    skipped: dict[str, str]
 
 
 def chammi_plan(joined: Joined, columns: Columns) -> Plan:
@@ -83,14 +82,18 @@ def chammi_plan(joined: Joined, columns: Columns) -> Plan:
         If a needed column is missing or unusable, or no row trains or is tested.
     """
     split = _splits(joined, columns.split or SPLIT_COLUMN)
-    tasks = []
+    tasks, skipped = [], {}
     for task in DATA_SETS[joined.name].tasks:
         own_column = task.name in joined.rows.column_names
         rows = np.flatnonzero(_truth(joined, task.name) if own_column else split == task.name.lower())
         name = f"{joined.name}/{task.name}"
-        grouped = task.leave_out is not None and rows.size
-        tasks.append(Task(name, rows, _groups(joined, str(task.leave_out), rows, name) if grouped else None))
-    return _plan(joined, columns, split, tasks)
+        if task.leave_out is None or not rows.size:
+            tasks.append(Task(name, rows))
+        elif task.leave_out in joined.rows.column_names:
+            tasks.append(Task(name, rows, _groups(joined, task.leave_out, rows, name)))
+        else:  # merged tables have no groups; the other tasks need none
+            skipped[name] = f"{joined.origin} lacks the column '{task.leave_out}' of the groups to leave out"
+    return _plan(joined, columns, split, tasks, skipped)
 
 
 def table_plan(joined: Joined, columns: Columns) -> Plan:
@@ -110,10 +113,10 @@ def table_plan(joined: Joined, columns: Columns) -> Plan:
             rows = np.flatnonzero(written == value)
             groups = None if columns.group is None else _groups(joined, columns.group, rows, value)
             tasks.append(Task(value, rows, groups))
-    return _plan(joined, columns, split, tasks)
+    return _plan(joined, columns, split, tasks, {})
 
 
-def _plan(joined: Joined, columns: Columns, split: np.ndarray, tasks: list[Task]) -> Plan:
+def _plan(joined: Joined, columns: Columns, split: np.ndarray, tasks: list[Task], skipped: dict[str, str]) -> Plan:
     training = np.flatnonzero(split == TRAIN.lower())
     filled = [task for task in tasks if task.rows.size]
     name = columns.split or SPLIT_COLUMN
@@ -125,7 +128,8 @@ def _plan(joined: Joined, columns: Columns, split: np.ndarray, tasks: list[Task]
     for rows in (training, *(task.rows for task in filled)):
         taking_part[rows] = True
     labels, names = _labels(joined, columns.label, taking_part)
-    return Plan(training, labels, names, tuple(filled), tuple(task.name for task in tasks if not task.rows.size))
+    skipped = skipped | {task.name: "it has no rows" for task in tasks if not task.rows.size}
+    return Plan(training, labels, names, tuple(filled), skipped)
 
 
 def _labels(joined: Joined, name: str | None, taking_part: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -166,7 +170,7 @@ def _splits(joined: Joined, name: str) -> np.ndarray:
 def _truth(joined: Joined, name: str) -> np.ndarray:
     """Read a boolean column, however it was written; an empty cell is false."""
     text = np.char.lower(_text(joined, name))
-    true, false = np.isin(text, _TRUE), np.isin(text, _FALSE)
+    true, false = np.isin(text, TRUE_TEXTS), np.isin(text, _FALSE_TEXTS)
     if not (true | false).all():
         first = text[np.argmin(true | false)]
         raise EvaluationError(f"{joined.origin}: column '{name}' should hold True or False, but holds '{first}'.")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from chammi_fast.errors import BackendError
-from chammi_fast.extras import mixed_installations, require
+from chammi_fast.extras import require
+from chammi_fast.images.batches import usable_cpus
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import numpy as np
 
 ERRORS_ONLY = 3
@@ -20,13 +18,12 @@ class OnnxRuntime:
     """A session of ONNX Runtime; see `chammi_fast.runtime.Backend`."""
 
     name = "onnxruntime"
-    precisions = ("fp32",)
 
     def __init__(self, model: bytes, *, origin: str, precision: str, threads: int) -> None:
         del precision  # fp32 is the only one, and what the file holds
-        library = _library()
+        library = require("onnxruntime", purpose="computing embeddings")
         self.version: str = library.__version__
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or usable_cpus()
         self._origin = origin
         options = library.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -46,14 +43,6 @@ class OnnxRuntime:
             shape = "x".join(map(str, images.shape))
             raise BackendError(f"{self._origin}: ONNX Runtime refuses a {shape} batch: {_sentence(error)}.") from None
         return embeddings
-
-
-def _library() -> ModuleType:
-    try:
-        return require("onnxruntime", purpose="computing embeddings")
-    except ImportError as error:
-        causes = " ".join([f"onnxruntime is installed but cannot be loaded: {error}.", *mixed_installations()])
-        raise BackendError(causes) from None
 
 
 def _sentence(error: Exception) -> str:

@@ -5,7 +5,7 @@ It is for demonstrations and tests: the images resemble microscopy, their scores
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from chammi_fast.chammi import DATA_SETS, DataSet
 from chammi_fast.errors import ManifestError, OutputError
 from chammi_fast.files import make_folder
+from chammi_fast.images.batches import usable_cpus
 from chammi_fast.manifest import ENRICHED
 from chammi_fast.synthetic.files import write_table, write_tape
 from chammi_fast.synthetic.looks import Tape, look
@@ -60,6 +61,7 @@ def synthesise(
     if unknown:
         raise ManifestError(f"'{unknown[0]}' is not a data set of CHAMMI; there are {', '.join(DATA_SETS)}.")
     plans = {name: plan(DATA_SETS[name], images, _generator(seed, name)) for name in data_sets}
+    made = not out.exists()
     _empty_folder(out)
     done = 0
 
@@ -69,8 +71,16 @@ def synthesise(
         if progress is not None:
             progress(done, images * len(plans))
 
-    for name, rows in plans.items():
-        _write_data_set(out, DATA_SETS[name], rows, seed, step)
+    try:
+        for name, rows in plans.items():
+            _write_data_set(out, DATA_SETS[name], rows, seed, step)
+    except BaseException:
+        # Half a CHAMMI would only stand in the way of the next try.
+        for name in plans:
+            shutil.rmtree(out / name, ignore_errors=True)
+        if made:
+            out.rmdir()
+        raise
 
 
 def paint(row: Row, data_set: DataSet, seed: int, index: int) -> Tape:
@@ -98,7 +108,7 @@ def _write_data_set(out: Path, data_set: DataSet, rows: list[Row], seed: int, st
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tape(path, paint(rows[index], data_set, seed, index))
 
-    workers = min(os.cpu_count() or 1, 8)
+    workers = min(usable_cpus(), 8)
     try:
         with ThreadPoolExecutor(workers) as pool:
             pending = deque(pool.submit(write, index) for index in range(len(rows)))
