@@ -64,6 +64,36 @@ def write_png(samples: NDArray[np.uint8 | np.uint16], filters: Sequence[int] = (
     return PNG_SIGNATURE + header + data + png_chunk(b"IEND", b"")
 
 
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def pack_samples(samples: NDArray[np.uint8 | np.uint16], depth: int) -> NDArray[np.uint8]:
+    """Return the rows of (H, W) or (H, W, S) samples as PNG stores them: `depth` bits each, most significant first."""
+    flat = samples.reshape(samples.shape[0], -1)
+    if depth == 16:
+        return flat.astype(">u2").view(np.uint8)
+    bits = np.unpackbits(flat.astype(np.uint8)[..., None], axis=-1)[..., 8 - depth :]
+    return np.packbits(bits.reshape(flat.shape[0], -1), axis=-1)
+
+
+def write_png_of(
+    stored: NDArray[np.uint8 | np.uint16], colour: int, depth: int, filters: Sequence[int] = (0,), *,
+    interlaced: bool = False, chunks: Sequence[tuple[bytes, bytes]] = (),
+) -> bytes:  # fmt: skip
+    """Encode samples as they are stored, with chunks (type, data) in front of the pixels."""
+    passes = [stored[top::down, left::right] for top, left, down, right in ADAM7] if interlaced else [stored]
+    step = max(depth * (stored.shape[2] if stored.ndim == 3 else 1) // 8, 1)
+    stream = b""
+    for pixels in passes:
+        if pixels.size:
+            packed = pack_samples(pixels, depth)
+            stream += png_rows(packed.reshape(len(packed), -1, step) if step > 1 else packed, filters)
+    header = png_header(stored.shape[0], stored.shape[1], depth, colour, int(interlaced))
+    extra = b"".join(png_chunk(kind, data) for kind, data in chunks)
+    tail = png_chunk(b"IDAT", zlib.compress(stream, 1)) + png_chunk(b"IEND", b"")
+    return PNG_SIGNATURE + header + extra + tail
+
+
 def write_tiff(
     strips: Sequence[bytes], tags: dict[int, tuple[int, int]], order: str = "<", *, next_page: int = 0, omit: int = 0,
     description: bytes = b"", big: bool = False,

@@ -118,10 +118,11 @@ Status decode(ConstBytes in, std::uint32_t page, const Limits& limits, Workspace
     if (tiff::has_signature(in)) {
         return decode_tiff(in, page, limits, work, info, out);
     }
-    if (const Status status = probe(in, page, limits, info); !status.ok()) {
-        return status;
+    if (!png::has_signature(in)) {
+        return unknown_format(in);
     }
-    return out.resize(image_bytes(info)) ? png::decode(in, info, work, out.bytes()) : out_of_memory();
+    const Status status = png::decode(in, limits, work, info, out);
+    return status.ok() ? single_page(page) : status;
 }
 
 Status decode_stack(ConstBytes in, const Limits& limits, Workspace& work, ImageInfo& info, Buffer& out) noexcept {

@@ -11,11 +11,11 @@ namespace chammi::png {
 
 bool has_signature(ConstBytes in) noexcept;
 
-/// Reads and checks the IHDR chunk.
+/// Reads and checks what stands before the pixels.
 Status probe(ConstBytes in, const Limits& limits, ImageInfo& info) noexcept;
 
-/// Fills `out`, image_bytes(info) long, with (height, width, samples) in native byte order. The checksums of
-/// all critical chunks and of the compressed stream are verified.
-Status decode(ConstBytes in, const ImageInfo& info, Workspace& work, Bytes out) noexcept;
+/// Makes `out` image_bytes(info) long and fills it with (height, width, samples) in native byte order. The checksums
+/// of all critical chunks and of the compressed stream are verified. `out` is none of the buffers that decoding uses.
+Status decode(ConstBytes in, const Limits& limits, Workspace& work, ImageInfo& info, Buffer& out) noexcept;
 
 }  // namespace chammi::png
