@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import multiprocessing
 import os
 import platform
@@ -182,6 +183,7 @@ def decode(data: bytes) -> tuple[str, float]:
 
 def work(pipe: Connection, files: list[Path], numbers: range) -> None:
     """Decode mutations and send each outcome, in the process that may be lost."""
+    logging.disable()  # what tifffile has to say about each broken file
     for number in numbers:
         path, data = mutation(files, number)
         pipe.send((number, str(path), *decode(data), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
