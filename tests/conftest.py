@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,10 @@ def shared_data() -> Path:
     if folder is None:
         pytest.skip(f"the real images are not at {SHARED_DATA}")
     return folder
+
+
+@pytest.fixture
+def without_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the libraries of the extra [formats] be absent."""
+    for name in ("tifffile", "imagecodecs"):
+        monkeypatch.setitem(sys.modules, name, None)

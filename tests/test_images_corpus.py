@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chammi_fast import _core
 from chammi_fast.errors import CorruptError, DecodeError, TruncatedError, UnsupportedFormatError
-from chammi_fast.images import probe, read_image
+from chammi_fast.images import PIXEL_LIMIT, probe, read_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +49,7 @@ def test_all_2045_tapes_are_bit_identical(shared_data: Path) -> None:
     assert not wrong
 
 
+@pytest.mark.usefixtures("without_fallback")
 @pytest.mark.parametrize("folder", ["cells", "fields", "tiff", "png", "ome"])
 def test_other_images_are_bit_identical_or_refused_by_name(shared_data: Path, folder: str) -> None:
     rows = [row for row in oracle(shared_data) if row["file"].startswith(folder) and row["consensus"][:5] == "agree"]
@@ -65,6 +68,28 @@ def test_other_images_are_bit_identical_or_refused_by_name(shared_data: Path, fo
             outcome["equal"] += 1
     # Guards against a decoder that refuses everything; the counts may only grow.
     assert outcome["equal"] >= {"cells": 2195, "fields": 39, "tiff": 149, "png": 249, "ome": 1}[folder]
+
+
+def test_what_the_core_refuses_is_bit_identical_through_other_libraries(shared_data: Path) -> None:
+    rows = [row for row in oracle(shared_data) if row["file"].startswith("tiff/") and row["consensus"][:5] == "agree"]
+    outcome = Counter[str]()
+    for row in rows:
+        (code, _, cause), _ = _core.decode(os.fsencode(shared_data / row["file"]), True, 0, PIXEL_LIMIT)
+        if code != "unsupported":
+            continue
+        try:
+            samples = read_image(shared_data / row["file"])
+        except UnsupportedFormatError as error:
+            assert error.cause == cause
+            outcome[cause] += 1
+        else:
+            assert fingerprint(samples) in agreed(row), row["file"]
+            outcome["equal"] += 1
+    assert outcome == {
+        "equal": 21,
+        "TIFF with volumes of depth 5 is not supported": 1,
+        "TIFF photometric interpretation 6 is not supported": 1,
+    }
 
 
 @pytest.mark.parametrize("folder", ["cells", "fields"])

@@ -214,6 +214,7 @@ def test_png_ancillary_chunks_are_skipped() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
+@pytest.mark.usefixtures("without_fallback")
 def test_unsupported_features_are_named(data: bytes, feature: str) -> None:
     with pytest.raises(UnsupportedFormatError, match=feature):
         read_image(data)

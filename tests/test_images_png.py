@@ -31,7 +31,7 @@ def stored_pixels(draw: st.DrawFn, kinds: list[tuple[int, int]]) -> tuple[Sample
     shape = (draw(st.integers(1, 40)), draw(st.integers(1, 40)), SAMPLES[colour])
     dtype = np.uint16 if depth == 16 else np.uint8
     values = np.random.default_rng(draw(st.integers(0, 999))).integers(0, 2**depth, shape, dtype)
-    return values if shape[2] > 1 else values[..., 0], colour, depth
+    return (values if shape[2] > 1 else values[..., 0]), colour, depth
 
 
 FILTERS = st.lists(st.integers(0, 4), min_size=1, max_size=9)
@@ -49,7 +49,7 @@ def test_every_kind(case: tuple[Samples, int, int], filters: list[int], interlac
     info = probe(file)
     assert (info.bits, info.interlaced, info.expanded, info.dtype) == (depth, interlaced, depth < 8, decoded.dtype.name)
     if colour in (0, 2):
-        by_opencv = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
+        by_opencv = np.asarray(cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED))
         np.testing.assert_array_equal(decoded, by_opencv[..., ::-1] if colour == 2 else by_opencv)
 
 

@@ -22,6 +22,8 @@ py::array adopt(const std::shared_ptr<Buffer>& buffer, const py::dtype& dtype, c
 
 /// NumPy's name of a type.
 const char* name_of(SampleType type) noexcept;
+/// The type that NumPy gives that name.
+SampleType type_of(const py::dtype& dtype);
 
 void register_images(py::module_& module);
 void register_batch(py::module_& module);

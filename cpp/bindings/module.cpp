@@ -1,5 +1,6 @@
 #include "bindings.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
@@ -82,10 +83,24 @@ py::array adopt(const std::shared_ptr<Buffer>& buffer, const py::dtype& dtype, c
     return {dtype, shape, buffer->data(), keep};
 }
 
+namespace {
+
+constexpr std::array type_names{"uint8", "uint16", "uint32",  "uint64",  "int8",   "int16",
+                                "int32", "int64",  "float16", "float32", "float64"};
+
+}  // namespace
+
 const char* name_of(SampleType type) noexcept {
-    constexpr std::array names{"uint8", "uint16", "uint32",  "uint64",  "int8",   "int16",
-                               "int32", "int64",  "float16", "float32", "float64"};
-    return names[static_cast<std::size_t>(type)];
+    return type_names[static_cast<std::size_t>(type)];
+}
+
+SampleType type_of(const py::dtype& dtype) {
+    const auto name = dtype.attr("name").cast<std::string>();
+    const auto* const known = std::ranges::find_if(type_names, [&](const char* one) { return one == name; });
+    if (known == type_names.end()) {
+        throw py::value_error("samples of type " + name + " are not supported");
+    }
+    return static_cast<SampleType>(known - type_names.begin());
 }
 
 }  // namespace chammi::bindings

@@ -113,6 +113,50 @@ BatchPlan plan_from(std::vector<std::string> paths, std::vector<std::uint32_t> c
     return plan;
 }
 
+// One image of a batch whose planes were decoded elsewhere. Checks what preprocess() takes for granted.
+Status preprocess_image(const Planes& planes, const BatchPlan& plan, Frame& frame, Buffer& out) noexcept {
+    Preprocess how = plan.how;
+    how.mean = plan.mean;
+    how.deviation = plan.deviation;
+    frame = frame_of(planes, how);
+    if (frame.channels == 0) {
+        return failure(Code::shape, "the mask is the only channel of the image");
+    }
+    const std::uint64_t expected = plan.mean.empty() ? plan.channels : plan.mean.size();
+    if ((expected != 0 && frame.channels != expected) || plan.deviation.size() != plan.mean.size()) {
+        return failure(Code::shape, "the image has {} channels where {} are expected")
+            .with(frame.channels, static_cast<std::int64_t>(expected));
+    }
+    if (!out.resize(frame.pixels() * frame.channels * sizeof(float))) {
+        return out_of_memory();
+    }
+    Workspace work;
+    return preprocess(planes, how, frame, work, out.as<float>());
+}
+
+py::tuple preprocess_planes(const py::array& array, const py::dict& options) {
+    const BatchPlan plan = plan_from({}, {}, options);
+    const auto channels = static_cast<std::uint32_t>(array.shape(0));
+    const auto height = static_cast<std::uint32_t>(array.shape(1));
+    const auto width = static_cast<std::uint32_t>(array.shape(2));
+    const Planes planes{static_cast<const std::uint8_t*>(array.data()),
+                        type_of(array.dtype()),
+                        channels,
+                        height,
+                        width,
+                        std::uint64_t{height} * width,
+                        width};
+    const auto image = std::make_shared<Buffer>();
+    Frame frame;
+    const Status status = [&] {
+        const py::gil_scoped_release unlocked;
+        return preprocess_image(planes, plan, frame, *image);
+    }();
+    const std::vector<py::ssize_t> shape{frame.channels, frame.height, frame.width};
+    return py::make_tuple(to_python(status),
+                          status.ok() ? py::object(adopt(image, py::dtype::of<float>(), shape)) : py::none());
+}
+
 }  // namespace
 
 void register_batch(py::module_& module) {  // NOLINT(misc-const-correctness)
@@ -124,6 +168,7 @@ void register_batch(py::module_& module) {  // NOLINT(misc-const-correctness)
              py::arg("paths"), py::arg("channel_widths"), py::arg("options"))
         .def("next", &Stream::next)
         .def("close", &Stream::close);
+    module.def("preprocess", &preprocess_planes, py::arg("planes"), py::arg("options"));
 }
 
 }  // namespace chammi::bindings

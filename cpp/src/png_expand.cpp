@@ -7,7 +7,8 @@ namespace {
 
 unsigned sample_at(const std::uint8_t* row, std::uint32_t index, std::uint32_t depth) noexcept {
     const std::uint64_t bit = std::uint64_t{index} * depth;
-    return row[bit / 8] >> (8 - depth - bit % 8) & ((1U << depth) - 1);
+    const unsigned byte = row[bit / 8];
+    return byte >> (8 - depth - bit % 8) & ((1U << depth) - 1);
 }
 
 bool expand_indices(const Expansion& how, const std::uint8_t* from, std::uint32_t width, std::uint8_t* out) noexcept {

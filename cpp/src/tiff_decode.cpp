@@ -23,12 +23,11 @@ struct Geometry {
     std::uint64_t row = 0;         // ... once decoded
     bool direct = false;           // rows can be unpacked to where they belong
 
-    explicit Geometry(const Page& page) noexcept : samples(page.info.planar ? 1 : page.info.samples) {
-        const std::uint64_t values = std::uint64_t{page.segment_width} * samples;
-        stored_row = (values * page.info.bits + 7) / 8;
-        row = values * sample_bytes(page.info.type);
-        direct = !page.tiled() && page.info.bits % 8 == 0;
-    }
+    explicit Geometry(const Page& page) noexcept
+        : samples(page.info.planar ? 1 : page.info.samples),
+          stored_row((std::uint64_t{page.segment_width} * samples * page.info.bits + 7) / 8),
+          row(std::uint64_t{page.segment_width} * samples * sample_bytes(page.info.type)),
+          direct(!page.tiled() && page.info.bits % 8 == 0) {}
 };
 
 // Where a segment's pixels belong in the image or plane.
@@ -169,7 +168,8 @@ Status finish_rows(const Page& page, const Geometry& geometry, Bytes rows, Works
 // Samples of one bit become 0 and `one`.
 void unpack_bits(const std::uint8_t* from, std::uint64_t values, std::uint8_t one, std::uint8_t* out) noexcept {
     for (std::uint64_t i = 0; i < values; ++i) {
-        out[i] = (from[i / 8] >> (7 - i % 8) & 1U) != 0 ? one : 0;
+        const unsigned byte = from[i / 8];
+        out[i] = (byte >> (7 - i % 8) & 1U) != 0 ? one : 0;
     }
 }
 

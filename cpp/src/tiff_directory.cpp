@@ -120,7 +120,8 @@ Status interpret_predictor(const Tags& tags, std::uint64_t at, ImageInfo& info) 
         return success();
     }
     const bool floats = info.type == SampleType::f16 || info.type == SampleType::f32 || info.type == SampleType::f64;
-    if (!(tags.predictor == 2 && info.bits % 8 == 0) && !(tags.predictor == 3 && floats)) {
+    const bool known = tags.predictor == 2 ? info.bits % 8 == 0 : tags.predictor == 3 && floats;
+    if (!known) {
         return failure(Code::unsupported, "TIFF predictor {} for {}-bit samples is not supported", at)
             .with(static_cast<std::int64_t>(tags.predictor), info.bits);
     }

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chammi_fast import _core
+from chammi_fast.errors import DecodeError
+from chammi_fast.images import fallback
 from chammi_fast.images.preprocess import Preprocess
 from chammi_fast.images.reading import check_width
 from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus
@@ -45,6 +47,18 @@ class _Pace:
     look_ahead: int
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What a stream works on."""
+
+    paths: Sequence[str | os.PathLike[str]]
+    widths: list[int]
+    settings: StreamOptions
+
+    def width(self, image: int) -> int:
+        return self.widths[0 if len(self.widths) == 1 else image]
+
+
 def load_batch(
     paths: Sequence[str | os.PathLike[str]],
     channel_width: int | Sequence[int | None] | None = None,
@@ -70,8 +84,7 @@ def load_batch(
     preprocess = preprocess or Preprocess()
     expected = channels or preprocess.channels or 0
     pace = _Pace(expected, batch_size=max(len(paths), 1), threads=threads, look_ahead=0)
-    stream = _open(paths, channel_width, preprocess, pace)
-    for batch in _batches(stream, paths):
+    for batch in _batches(*_open(paths, channel_width, preprocess, pace)):
         return batch
     side = preprocess.size or 0
     return Batch(np.empty((0, expected, side, side), np.float32), ())
@@ -98,24 +111,52 @@ def stream_batches(  # noqa: PLR0913 - all but three are named at the call
     if look_ahead < 0:
         raise ValueError(f"look_ahead cannot be negative, as {look_ahead} is.")
     pace = _Pace(channels, batch_size, threads, look_ahead)
-    stream = _open(paths, channel_width, preprocess, pace)
-    return _batches(stream, paths)
+    return _batches(*_open(paths, channel_width, preprocess, pace))
 
 
-def _batches(stream: _core.Stream, paths: Sequence[str | os.PathLike[str]]) -> Iterator[Batch]:
+def _batches(stream: _core.Stream, job: _Job) -> Iterator[Batch]:
     first = 0
     try:
         while (loaded := stream.next()) is not None:
             count = len(loaded[1])
-            named = zip(paths[first : first + count], loaded[1], strict=True)
+            named = zip(job.paths[first : first + count], loaded[1], strict=True)
             status = tuple(ImageStatus(os.fspath(path), *(found or ())) for path, found in named)
             batch = Batch(loaded[0], status)
-            first += count
             del loaded
+            if any(one.code == "unsupported" for one in status):
+                batch = _complete(batch, first, job)
+            first += count
             yield batch
             del batch  # or the caller's batch would be kept while the next one is waited for
     finally:
         stream.close()
+
+
+def _complete(batch: Batch, first: int, job: _Job) -> Batch:
+    """Decode what the core left out by other means, and preprocess that as the rest."""
+    images, status = batch.images, list(batch.status)
+    framed = any(one.ok for one in status) or (job.settings["channels"] > 0 and job.settings["size"] > 0)
+    for place, refused in enumerate(batch.status):
+        if refused.code != "unsupported":
+            continue
+        try:
+            planes = fallback.decode_planes(refused.path, job.width(first + place), PIXEL_LIMIT, refused.error())
+        except DecodeError as error:
+            status[place] = ImageStatus.of(error)
+            continue
+        found, image = _core.preprocess(planes, job.settings)
+        if image is not None and not framed:
+            images = np.full((len(status), *image.shape), np.nan, np.float32)
+            framed = True
+        if image is None:
+            status[place] = ImageStatus(refused.path, *found)
+        elif image.shape != images.shape[1:]:
+            cause = f"the image becomes {image.shape} where the batch's others are {images.shape[1:]}"
+            status[place] = ImageStatus(refused.path, "shape", None, cause)
+        else:
+            images[place] = image
+            status[place] = ImageStatus(refused.path)
+    return Batch(images, tuple(status))
 
 
 def _open(
@@ -123,7 +164,7 @@ def _open(
     channel_width: int | Sequence[int | None] | None,
     preprocess: Preprocess,
     pace: _Pace,
-) -> _core.Stream:
+) -> tuple[_core.Stream, _Job]:
     if pace.channels < 0 or pace.threads < 0:
         raise ValueError(f"channels and threads cannot be negative, as {pace.channels} or {pace.threads} is.")
     widths = [channel_width] if channel_width is None or isinstance(channel_width, int) else list(channel_width)
@@ -147,7 +188,8 @@ def _open(
         "look_ahead": pace.look_ahead,
         "pixel_limit": PIXEL_LIMIT,
     }
-    return _core.Stream([os.fsencode(path) for path in paths], [check_width(w) for w in widths], settings)
+    job = _Job(paths, [check_width(width) for width in widths], settings)
+    return _core.Stream([os.fsencode(path) for path in paths], job.widths, settings), job
 
 
 def usable_cpus() -> int:

@@ -3,7 +3,8 @@
 PNG is expanded as libpng does it: a palette gives colours, with alpha where some are transparent; RGB with a
 transparent colour gets an alpha; 1, 2 and 4 bits of gray become 0..255; a transparent gray is ignored. TIFF palettes
 give indices; 1 bit becomes 0 and 255; 9 to 15 bits stay what they are, in uint16; 1- and 8-bit TIFF where 0 is white
-is inverted; all samples of a TIFF are kept. Orientation tags are ignored.
+is inverted; all samples of a TIFF are kept. Orientation tags are ignored. With the extra [formats], tifffile and
+imagecodecs decode the TIFFs that the core does not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from chammi_fast import _core
-from chammi_fast.errors import DecodeError, TapeShapeError
+from chammi_fast.errors import DecodeError, TapeShapeError, UnsupportedFormatError
+from chammi_fast.images import fallback
 from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ def read_image(source: Source, page: int = 0, *, pixel_limit: int = PIXEL_LIMIT)
     """
     status, samples = _core.decode(*_encode(source), _check_page(page), pixel_limit)
     if samples is None:
-        raise _error(status, source)
+        return fallback.decode_image(source, page, pixel_limit, _refusal(status, source))
     return samples
 
 
@@ -122,7 +124,7 @@ def read_planes(source: Source, channel_width: int | None = None, *, pixel_limit
     """
     status, planes = _core.decode_planes(*_encode(source), check_width(channel_width), pixel_limit)
     if planes is None:
-        raise _error(status, source)
+        return fallback.decode_planes(source, check_width(channel_width), pixel_limit, _refusal(status, source))
     return planes
 
 
@@ -166,6 +168,14 @@ def check_width(channel_width: int | None) -> int:
     if channel_width is not None and not 1 <= channel_width < 2**32:
         raise ValueError(f"channel_width must be at least 1 pixel or None, not {channel_width}.")
     return channel_width or 0
+
+
+def _refusal(status: tuple[str, int | None, str], source: Source) -> DecodeError:
+    """Return what the core says of a kind of file that it does not read; raise whatever else went wrong."""
+    error = _error(status, source)
+    if not isinstance(error, UnsupportedFormatError):
+        raise error
+    return error
 
 
 def _error(status: tuple[str, int | None, str], source: Source) -> DecodeError:

@@ -49,6 +49,12 @@ class ImageStatus:
         """Whether the image is in the batch."""
         return self.code == "ok"
 
+    @classmethod
+    def of(cls, error: DecodeError) -> ImageStatus:
+        """Return the status that says what an exception does."""
+        code = next(code for code, kind in reversed(_ERRORS.items()) if isinstance(error, kind))
+        return cls(error.path, code, error.byte_offset, error.cause)
+
     def error(self) -> DecodeError:
         """Return the exception that reading this image alone would raise; for images that failed only."""
         return _ERRORS[self.code](self.path, self.byte_offset, self.cause)
