@@ -15,9 +15,9 @@ import numpy as np
 import chammi_fast
 from chammi_fast import _core
 from chammi_fast.errors import ChannelError, DecodeError, ManifestError
-from chammi_fast.images import probe, stream_batches
 from chammi_fast.manifest import Manifest, chammi_data_sets, chammi_manifest, table_manifest
 from chammi_fast.model import Model, load_model
+from chammi_fast.remote import StreamPlan, check_protocols, probe_any, stream_any
 from chammi_fast.table import TableWriter
 
 if TYPE_CHECKING:
@@ -192,9 +192,10 @@ def _bind(model: Model, rows: Manifest, channels: str, settings: EmbedSettings) 
 
 def _planes_in_first_image(rows: Manifest) -> int | None:
     """Channels of the first image that can be probed; faults are left to the run, which lists them."""
+    check_protocols(rows.paths)
     for row in range(min(PROBED_IMAGES, len(rows))):
         try:
-            info = probe(rows.paths[row])
+            info = probe_any(rows.paths[row])
         except DecodeError:
             continue
         if rows.channel_widths is not None:
@@ -247,16 +248,16 @@ def _fill(
     settings: EmbedSettings,
     progress: Callable[[str, int, int], None] | None,
 ) -> None:
-    batches = stream_batches(
+    plan = StreamPlan(
         rows.paths,
-        channel_width=rows.channel_widths,
-        preprocess=replace(bound.preprocess, mask=settings.mask),
+        rows.channel_widths,
+        replace(bound.preprocess, mask=settings.mask),
         channels=len(bound.channels),
         batch_size=settings.batch_size,
         threads=settings.threads,
     )
     finished = 0
-    for batch in batches:
+    for batch in stream_any(plan):
         if settings.strict:
             for status in batch.status:
                 if not status.ok:

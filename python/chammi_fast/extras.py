@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 EXTRA_OF = {
     "faiss": "cpu",
+    "fsspec": "remote",
     "onnx": "cpu",
     "onnxruntime": "cpu",
     "torch": "train",

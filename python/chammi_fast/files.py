@@ -1,8 +1,9 @@
-"""Write result files so that a reader never meets half of one."""
+"""Tell URLs from paths, and write result files so that a reader never meets half of one."""
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,14 @@ from chammi_fast.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
+
+
+def is_url(path: str) -> bool:
+    """Whether `path` names a file of another file system, as fsspec has it: ``s3://...``, ``memory://...``."""
+    return _URL.match(path) is not None
 
 
 def make_folder(path: str | Path) -> Path:

@@ -20,6 +20,7 @@ from pyarrow import csv, parquet
 
 from chammi_fast.chammi import DATA_SETS
 from chammi_fast.errors import ManifestError
+from chammi_fast.files import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,7 @@ class Manifest:
     root : the folder that relative paths start from
     table : all columns of the table
     keys : one per row, unique: the `file_path` as the table gives it
-    paths : one per row, the file to open
+    paths : one per row, the file to open: below `root`, or the URL that the table gives (`chammi_fast.remote`)
     channel_widths : one per row, in pixels; None where the images are not tapes
     """
 
@@ -293,7 +294,7 @@ def _manifest(table: pa.Table, *, name: str, origin: Path, root: Path) -> Manife
         root=root,
         table=table,
         keys=keys,
-        paths=[str(root / key) for key in keys],
+        paths=[key if is_url(key) else str(root / key) for key in keys],
         channel_widths=_widths(table[WIDTH_COLUMN], origin) if WIDTH_COLUMN in table.column_names else None,
     )
 
