@@ -15,6 +15,7 @@ import chammi_fast
 from chammi_fast.chammi import DATA_SETS, DataSet
 from chammi_fast.manifest import chammi_manifest
 from chammi_fast.synthetic import synthesise
+from pages import insert
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -32,16 +33,6 @@ def main() -> None:
     demo = json.loads((RESULTS / "demo.json").read_text())
     draw_demo(demo)
     insert(ROOT / "README.md", "demo output", f"```\n{demo['printed'].rstrip()}\n```")
-
-
-def insert(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the page's marks ``<!-- name: begin -->`` and ``<!-- name: end -->``."""
-    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    head, _, rest = page.read_text().partition(begin)
-    _, _, tail = rest.partition(end)
-    if not tail:
-        raise ValueError(f"{page} has no marks for '{name}'")
-    page.write_text(f"{head}{begin}{text}\n{end}{tail}")
 
 
 def draw_demo(record: dict[str, Any]) -> None:

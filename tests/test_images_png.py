@@ -79,7 +79,8 @@ def test_palettes(
 @pytest.mark.parametrize("interlaced", [False, True])
 def test_a_transparent_colour_becomes_alpha(depth: int, interlaced: bool) -> None:
     rng = np.random.default_rng(1)
-    stored = rng.integers(0, 2, (9, 11, 3)).astype(np.uint16 if depth == 16 else np.uint8) * (257 if depth == 16 else 1)
+    dtype = np.uint16 if depth == 16 else np.uint8
+    stored: Samples = rng.integers(0, 2, (9, 11, 3), dtype) * (257 if depth == 16 else 1)
     key = stored[4, 5]
     chunk = (b"tRNS", key.astype(">u2").tobytes())
     decoded = read_image(write_png_of(stored, 2, depth, [1, 4], interlaced=interlaced, chunks=[chunk]))
