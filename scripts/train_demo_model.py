@@ -43,7 +43,7 @@ OPTIONS = NetworkOptions(
     backbone_options={"depths": DEPTHS, "dims": DIMS, "conv_mlp": True, "ls_init_value": 0.3},
 )
 SETTINGS = TrainSettings(
-    epochs=40, batch_size=64, learning_rate=2e-3, proxy_learning_rate=2e-2, warmup=0.1, weight_decay=0.05
+    epochs=70, batch_size=64, learning_rate=2e-3, proxy_learning_rate=2e-2, warmup=0.1, weight_decay=0.05
 )
 ASSETS = Path(chammi_fast.__file__).parent / "assets"
 CONSOLE = Console()
