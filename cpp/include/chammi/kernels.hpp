@@ -55,7 +55,7 @@ const Kernels& kernels() noexcept;
 
 enum class IsaChoice : std::uint8_t { chosen, unknown, absent };
 
-/// Uses the table of that name ("scalar", "avx2") for the rest of the process.
+/// Uses the table of that name ("scalar", "avx2", "avx512") for the rest of the process.
 IsaChoice use_isa(const char* name) noexcept;
 
 }  // namespace chammi

@@ -7,6 +7,7 @@ namespace chammi {
 extern const Kernels scalar_kernels;
 #ifdef CHAMMI_X86_64
 extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
 #endif
 
 }  // namespace chammi

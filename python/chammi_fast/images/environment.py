@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def apply_environment() -> None:
-    """Obey CHAMMI_FAST_ISA (scalar, avx2) and CHAMMI_FAST_INFLATE (isal, libdeflate) where they are set.
+    """Obey CHAMMI_FAST_ISA (scalar, avx2, avx512) and CHAMMI_FAST_INFLATE (isal, libdeflate) where they are set.
 
     Raises
     ------
     BackendError
         If a value is unknown, or is not available in this build or on this processor.
     """
-    _choose("CHAMMI_FAST_ISA", _core.use_isa, "scalar or avx2")
+    _choose("CHAMMI_FAST_ISA", _core.use_isa, "scalar, avx2 or avx512")
     _choose("CHAMMI_FAST_INFLATE", _core.use_inflate, "isal or libdeflate")
 
 
