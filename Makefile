@@ -29,7 +29,7 @@ $(VENV)/.cpu: $(BUILD) | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.all: $(BUILD) | $(VENV)/.made
-	$(BIN)/python -m pip install -q -e '.[all-cpu,train]' --group test --group peers --group lint
+	$(BIN)/python -m pip install -q -e '.[all-cpu,train]' --group test --group peers --group lint --group native
 	@touch $@ $(VENV)/.cpu
 
 $(VENV)/.made:
