@@ -13,11 +13,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
+huggingface_hub = pytest.importorskip("huggingface_hub")
 
 from chammi_fast.errors import ChannelError, ExportError, OutputError  # noqa: E402
 from chammi_fast.model import load_model  # noqa: E402
 from chammi_fast.spec import METADATA_KEY, parse_spec  # noqa: E402
-from chammi_fast.training import export  # noqa: E402
+from chammi_fast.training import create, export  # noqa: E402
 from chammi_fast.training.create import NetworkOptions, create_network, load_weights, save_weights  # noqa: E402
 from chammi_fast.training.export import ExportOptions, export_model, export_onnx, relative_difference  # noqa: E402
 from networks import SMALL, small_network, spread_weights  # noqa: E402
@@ -255,19 +256,29 @@ def test_pretrained_backbone_from_a_file(tmp_path: Path) -> None:
                 assert torch.equal(value, donor.state_dict()[origin]), key
 
 
-def test_imagenet_without_a_network_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
-    import timm
-
-    create = timm.create_model
-
-    def offline(name: str, *, pretrained: bool = False, **options: Any) -> Any:
-        if pretrained:
-            raise OSError("no route to host")
-        return create(name, **options)
-
-    monkeypatch.setattr(timm, "create_model", offline)
+def test_imagenet_without_a_network_says_what_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(create, "_hub_is_reachable", lambda: False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ExportError, match=r"model\.safetensors .* timm/convnext_atto\.d2_in1k .* --init FILE"):
         create_network(NetworkOptions(backbone="convnext_atto.d2_in1k", init="imagenet"))
+
+
+def test_imagenet_takes_what_the_hub_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    donor = timm.create_model("convnext_atto", num_classes=5)
+    save_file(donor.state_dict(), tmp_path / "model.safetensors")
+
+    def download(repository: str, file: str, **_: Any) -> str:
+        assert repository == "timm/convnext_atto.d2_in1k"
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(create, "_hub_is_reachable", lambda: True)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    network, _ = create_network(NetworkOptions(backbone="convnext_atto.d2_in1k", init="imagenet"))
+    found = network.get_parameter("stages.3.blocks.1.mlp.fc1.weight")
+    assert torch.equal(found, donor.get_parameter("stages.3.blocks.1.mlp.fc1.weight"))
 
 
 class Runs:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import urllib.error
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     from timm.models.convnext import ConvNeXt
     from torch import Tensor, nn
+
+HUB_FILE = "model.safetensors"  # in every repository of timm's
+HUB_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True)
@@ -137,11 +142,12 @@ def _create_backbone(options: NetworkOptions) -> ConvNeXt:
     if not isinstance(backbone, ConvNeXt):
         raise ExportError(f"backbone '{name}' is not a ConvNeXt: choose one of timm's convnext or convnextv2 models.")
     if options.init == "imagenet":
-        _load_body(backbone, _download(backbone, name), f"timm's weights of {name}")
+        origin, weights = f"timm's weights of {name}", _download(backbone, name)
     elif options.init != "random":
-        path = Path(options.init)
-        filtered = checkpoint_filter_fn(_read_tensors(path), backbone)  # type: ignore[no-untyped-call]
-        _load_body(backbone, filtered, path)
+        origin, weights = options.init, _read_tensors(Path(options.init))
+    else:
+        return backbone
+    _load_body(backbone, checkpoint_filter_fn(weights, backbone), origin)  # type: ignore[no-untyped-call]
     return backbone
 
 
@@ -150,19 +156,30 @@ def _did_you_mean(names: list[str]) -> str:
 
 
 def _download(backbone: ConvNeXt, name: str) -> dict[str, Tensor]:
-    import timm
+    from huggingface_hub import hf_hub_download
 
     published: Any = backbone.pretrained_cfg
     hub = published.get("hf_hub_id") or f"timm/{name}"
     try:
-        pretrained = timm.create_model(name, pretrained=True, num_classes=0)
+        return _read_tensors(Path(hf_hub_download(hub, HUB_FILE, local_files_only=not _hub_is_reachable())))
     except Exception:
         raise ExportError(
-            f"the ImageNet weights of {name} cannot be downloaded: fetch model.safetensors of the Hugging Face "
-            f"repository {hub} (timm model {name}) on a machine with a network and pass it as --init FILE."
+            f"the ImageNet weights of {name} cannot be downloaded: fetch {HUB_FILE} of the Hugging Face repository "
+            f"{hub} (timm model {name}) on a machine with a network and pass it as --init FILE."
         ) from None
-    state: dict[str, Tensor] = pretrained.state_dict()
-    return state
+
+
+def _hub_is_reachable() -> bool:
+    """Look before the hub's client does, which would try again and again for a minute, and complain each time."""
+    from huggingface_hub.constants import ENDPOINT
+
+    try:
+        with urllib.request.urlopen(ENDPOINT, timeout=HUB_TIMEOUT_S):  # noqa: S310 - the client's own address
+            return True
+    except urllib.error.HTTPError:
+        return True  # it answers
+    except OSError:
+        return False
 
 
 def _load_body(backbone: ConvNeXt, state: Mapping[str, Tensor], origin: object) -> None:
