@@ -28,6 +28,9 @@ class OnnxRuntime:
         options = library.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = ERRORS_ONLY
+        # Threads that wait in a busy loop take the processors from those that decode the next batch: measured on two
+        # busy processors, whole runs are 1.3 to 1.5 times faster without.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Any = library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
