@@ -56,6 +56,7 @@ format: $(VENV)/.all
 # make bench  the benchmark suites, peers measured in the same run (SHORT=1: minutes less, for CI)
 bench: $(VENV)/.all
 	$(BIN)/pytest benchmarks -q $(if $(SHORT),--short) --benchmark-json=build/benchmark.json
+	$(if $(SHORT),,$(BIN)/python scripts/record_benchmarks.py build/benchmark.json)
 
 # make prove-fuzz       fuzz the decoders for FUZZ_SECONDS each (by default half an hour; needs Clang); records the result
 prove-fuzz: $(VENV)/.all

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from chammi_fast.images import read_image
+from bare import INFLATERS, copy_alone, inflate_alone
+from chammi_fast.images import probe, read_image
 from comparing import compare
-from image_sets import GENERATED, REAL_SETS, ImageSet, filter_census, generated_set, png_stream, real_set
+from image_sets import GENERATED, REAL_SETS, ImageSet, filter_census, generated_set, real_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pytest_benchmark.fixture import BenchmarkFixture
 
-    Decoder = Callable[[Path], NDArray[np.uint8 | np.uint16] | None]
+    Decoder = Callable[[Path], NDArray[np.integer[Any] | np.floating[Any]] | None]
 
 cv2 = pytest.importorskip("cv2")
 imagecodecs = pytest.importorskip("imagecodecs")
@@ -72,23 +73,14 @@ def decode_all(decode: Decoder, paths: list[Path]) -> Callable[[], None]:
     return run
 
 
-def bare_inflate(paths: list[Path]) -> Callable[[], None]:
-    """Return what libdeflate alone does with the same PNG streams."""
-    streams = [png_stream(path) for path in paths]
-
-    def run() -> None:
-        for stream, length in streams:
-            imagecodecs.deflate_decode(stream, out=length)
-
-    return run
-
-
 def run_suite(images: ImageSet, benchmark: BenchmarkFixture, rounds: int) -> None:
     paths = images.paths
     ways = {name: decode_all(decode, paths) for name, decode in peers_of(paths).items()}
     if paths[0].suffix == ".png":
         benchmark.extra_info["filters"] = filter_census(paths)
-        ways["inflate alone (libdeflate)"] = bare_inflate(paths)
+        ways |= {f"inflate alone ({name})": inflate_alone(paths, name) for name in INFLATERS}
+    elif probe(paths[0]).compression == "none":
+        ways["copy alone"] = copy_alone(paths)
     compare(benchmark, decode_all(read_image, paths), ways, rounds=rounds, images=len(paths))
 
 
