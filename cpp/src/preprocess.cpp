@@ -138,6 +138,10 @@ void apply_mask(const Plane<T>& plane, const Plane<T>& mask, const Planes& plane
     }
 }
 
+// Only what survives the crop is computed, straight from the decoded tape: planes are views into it. Decoding does not
+// stop at the last row that is needed: where the shorter side is the height, as in CHAMMI's three data sets, that is
+// the last row, and elsewhere the checksums at the end would go unchecked.
+
 // Everything that is the same for all channels of one image.
 struct Job {
     const Planes& planes;
