@@ -78,6 +78,7 @@ def run_suite(images: ImageSet, benchmark: BenchmarkFixture, rounds: int) -> Non
     ways = {name: decode_all(decode, paths) for name, decode in peers_of(paths).items()}
     if paths[0].suffix == ".png":
         benchmark.extra_info["filters"] = filter_census(paths)
+    if probe(paths[0]).compression == "deflate":
         ways |= {f"inflate alone ({name})": inflate_alone(paths, name) for name in INFLATERS}
     elif probe(paths[0]).compression == "none":
         ways["copy alone"] = copy_alone(paths)

@@ -105,6 +105,17 @@ def png_stream(path: Path) -> tuple[bytes, int]:
     return stream, inflated
 
 
+def zlib_streams(path: Path) -> list[tuple[bytes, int]]:
+    """Return the zlib streams of a PNG or Deflate TIFF file, each with its length when inflated."""
+    if path.suffix == ".png":
+        return [png_stream(path)]
+    data = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        streams = [data[at : at + size] for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    return [(stream, len(zlib.decompress(stream))) for stream in streams]
+
+
 def filter_census(paths: list[Path]) -> dict[str, int]:
     """Count the rows of 8-bit gray PNG files by their filter."""
     counts = np.zeros(5, int)
