@@ -108,6 +108,23 @@ def test_equals_the_definition(size: tuple[int, int, int], resize: Literal["shor
         np.testing.assert_allclose(got, expected, rtol=0, atol=SINGLE_PRECISION)
 
 
+@pytest.mark.parametrize(("short", "size"), [(1, 8), (2, 1)])
+@pytest.mark.parametrize("upright", [False, True])
+def test_strips_longer_than_single_precision_can_count(short: int, size: int, upright: bool, tmp_path: Path) -> None:
+    length = 2**25 + 2**20
+    line = (np.arange(length, dtype=np.uint32) * 37 % 251).astype(np.uint8)
+    planes = line[None, None].repeat(short, axis=1)
+    got = load(planes.transpose(0, 2, 1) if upright else planes, Preprocess(size=size), tmp_path)[0]
+    reach = max(short / size, 1)
+    expected = []
+    for output in range(size):
+        centre = (round((size * length // short - size) / 2) + output + 0.5) * short / size
+        near = np.arange(int(centre - reach) - 1, int(centre + reach) + 2)
+        weights = np.maximum(1 - abs(near + 0.5 - centre) / reach, 0)
+        expected.append(weights @ line[near] / weights.sum() / 255)
+    np.testing.assert_allclose(got.T if upright else got, [expected] * size, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(("excess", "start"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (6, 3), (7, 4)])
 def test_the_crop_starts_at_half_the_excess_rounded_half_to_even(excess: int, start: int, tmp_path: Path) -> None:
     planes = np.arange(10 + excess, dtype=np.uint8)[None, None].repeat(10 + excess, axis=1)
@@ -180,6 +197,8 @@ def test_pages_and_samples_are_channels(tmp_path: Path) -> None:
     [
         ({"size": 0}, "size"),
         ({"size": 20000}, "size"),
+        ({"size": 32.5}, "size must be a whole number .* not 32.5"),
+        ({"size": "224"}, "size must be a whole number"),
         ({"resize": "longer"}, "resize"),
         ({"mask": "invert"}, "mask"),
         ({"value_range": (5, 5)}, "value_range"),

@@ -36,8 +36,8 @@ class Preprocess:
     mask: Literal["keep", "drop", "apply"] = "keep"
 
     def __post_init__(self) -> None:
-        if self.size is not None and not 1 <= self.size <= 16384:
-            raise ValueError(f"size must be between 1 and 16384 pixels or None, not {self.size}.")
+        if self.size is not None and not (_is_whole(self.size) and 1 <= self.size <= 16384):
+            raise ValueError(f"size must be a whole number of pixels from 1 to 16384 or None, not {self.size!r}.")
         if self.resize not in ("shorter", "none"):
             raise ValueError(f"resize must be 'shorter' or 'none', not '{self.resize}'.")
         if self.mask not in ("keep", "drop", "apply"):
@@ -54,3 +54,7 @@ class Preprocess:
         """Channels that mean and std are given for, or None where neither is."""
         named = self.mean if self.mean is not None else self.std
         return None if named is None else len(named)
+
+
+def _is_whole(number: object) -> bool:
+    return hasattr(number, "__index__")  # integers of Python and of NumPy
