@@ -10,6 +10,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chammi_fast import _core
 from chammi_fast.errors import TapeShapeError
 from chammi_fast.images import probe, read_image, read_planes, refold
 from image_files import write_png
@@ -40,6 +41,20 @@ def test_refold_refuses_what_is_no_tape() -> None:
         refold(np.zeros((3, 10, 1), np.uint8), channel_width=5)
     with pytest.raises(ValueError, match="complex64"):
         refold(np.zeros((3, 10), np.complex64), channel_width=5)
+
+
+def test_the_core_itself_refuses_what_is_no_tape() -> None:
+    tape = np.zeros((3, 10), np.uint8)
+    for wrong, width in [(tape, 0), (tape, 4), (tape[None], 5), (tape[:, ::2], 5), (tape[:0, 0], 1), (np.array(0), 1)]:
+        with pytest.raises(ValueError, match="tape"):
+            _core.refold(wrong, width)
+    for dtype in (object, np.complex64, "S3", "V16", np.longdouble):
+        with pytest.raises(ValueError, match="numbers"):
+            _core.refold(np.zeros((3, 10), dtype), 5)
+    with pytest.raises(ValueError, match=r"2\*\*32"):
+        _core.refold(np.zeros((0, 2**32), np.uint8), 1)
+    with pytest.raises(TypeError):
+        _core.use_isa(None)  # type: ignore[arg-type]
 
 
 def test_a_channel_width_means_a_tape() -> None:

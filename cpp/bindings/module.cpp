@@ -48,8 +48,8 @@ std::string describe(const Status& status) {
     return text;
 }
 
-std::string_view use_instruction_set(const char* name) {
-    switch (use_isa(name)) {
+std::string_view use_instruction_set(const std::string& name) {
+    switch (use_isa(name.c_str())) {
         case IsaChoice::chosen:
             return "chosen";
         case IsaChoice::absent:

@@ -1,5 +1,8 @@
+#include <bit>
+#include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "bindings.hpp"
@@ -34,10 +37,10 @@ Workspace& workspace() {
 
 // Runs `step(bytes, workspace)` over the encoded bytes, read from their file where they are in one.
 template <typename Step>
-Status run_unlocked(const Source& source, Step step) {
+Status run_unlocked(const Source& source, const Limits& limits, Step step) {
     const py::gil_scoped_release unlocked;
     Workspace& work = workspace();
-    Status status = source.path.has_value() ? read_file(*source.path, work.file) : success();
+    Status status = source.path.has_value() ? read_file(*source.path, limits, work.file) : success();
     if (status.ok()) {
         status = step(source.path.has_value() ? std::as_const(work.file).bytes() : source.bytes, work);
     }
@@ -82,18 +85,20 @@ py::tuple answer(const Status& status, Make make) {
 
 py::tuple probe_source(const py::bytes& source, bool is_path, std::uint32_t page, std::uint64_t pixel_limit) {
     ImageInfo info;
-    const Status status = run_unlocked(unpack_source(source, is_path), [&](ConstBytes bytes, Workspace& /*work*/) {
-        return probe(bytes, page, Limits{pixel_limit}, info);
-    });
+    const Limits limits{pixel_limit};
+    const auto step = [&](ConstBytes bytes, Workspace& /*work*/) { return probe(bytes, page, limits, info); };
+    const Status status = run_unlocked(unpack_source(source, is_path), limits, step);
     return answer(status, [&] { return to_python(info); });
 }
 
 py::tuple decode_source(const py::bytes& source, bool is_path, std::uint32_t page, std::uint64_t pixel_limit) {
     const auto pixels = std::make_shared<Buffer>();
     ImageInfo info;
-    const Status status = run_unlocked(unpack_source(source, is_path), [&](ConstBytes bytes, Workspace& work) {
-        return decode(bytes, page, Limits{pixel_limit}, work, info, *pixels);
-    });
+    const Limits limits{pixel_limit};
+    const auto step = [&](ConstBytes bytes, Workspace& work) {
+        return decode(bytes, page, limits, work, info, *pixels);
+    };
+    const Status status = run_unlocked(unpack_source(source, is_path), limits, step);
     return answer(status, [&] {
         std::vector<py::ssize_t> shape{info.height, info.width};
         if (info.samples > 1) {
@@ -116,10 +121,12 @@ py::tuple decode_source_planes(const py::bytes& source, bool is_path, std::uint3
                                std::uint64_t pixel_limit) {
     const auto pixels = std::make_shared<Buffer>();
     Planes planes;
-    const Status status = run_unlocked(unpack_source(source, is_path), [&](ConstBytes bytes, Workspace& work) {
-        const Status decoded = decode_planes(bytes, channel_width, Limits{pixel_limit}, work, planes);
+    const Limits limits{pixel_limit};
+    const auto step = [&](ConstBytes bytes, Workspace& work) {
+        const Status decoded = decode_planes(bytes, channel_width, limits, work, planes);
         return decoded.ok() ? copy_planes(planes, *pixels) : decoded;
-    });
+    };
+    const Status status = run_unlocked(unpack_source(source, is_path), limits, step);
     return answer(status, [&] {
         return adopt(pixels, py::dtype(name_of(planes.type)), {planes.channels, planes.height, planes.width});
     });
@@ -139,7 +146,26 @@ SampleType type_of_size(py::ssize_t bytes) noexcept {
     }
 }
 
+void check_tape(const py::array& tape, std::uint32_t channel_width) {
+    if (tape.ndim() != 2 || !py::cast<bool>(tape.attr("flags").attr("c_contiguous"))) {
+        throw py::value_error("a tape has two dimensions and is C-contiguous");
+    }
+    const auto bytes = static_cast<std::uint64_t>(tape.itemsize());
+    if (std::string_view{"buif"}.find(tape.dtype().kind()) == std::string_view::npos || bytes > 8 ||
+        !std::has_single_bit(bytes)) {
+        throw py::value_error("a tape holds numbers of 1, 2, 4 or 8 bytes");
+    }
+    constexpr py::ssize_t most = std::numeric_limits<std::uint32_t>::max();
+    if (tape.shape(0) > most || tape.shape(1) > most) {
+        throw py::value_error("a tape has fewer than 2**32 pixels a side");
+    }
+    if (channel_width == 0 || tape.shape(1) % channel_width != 0) {
+        throw py::value_error("a tape's width is a multiple of its channel width");
+    }
+}
+
 py::array refold_tape(const py::array& tape, std::uint32_t channel_width) {
+    check_tape(tape, channel_width);
     const auto height = static_cast<std::uint32_t>(tape.shape(0));
     const auto width = static_cast<std::uint32_t>(tape.shape(1));
     const std::uint32_t channels = width / channel_width;

@@ -17,7 +17,7 @@ namespace {
 
 // Reads and decodes one file; the planes lie in `work`.
 Status load(const BatchPlan& plan, std::uint64_t image, Workspace& work, Planes& planes, Frame& frame) noexcept {
-    if (const Status status = read_file(plan.paths[image], work.file); !status.ok()) {
+    if (const Status status = read_file(plan.paths[image], plan.limits, work.file); !status.ok()) {
         return status;
     }
     const auto& widths = plan.channel_widths;

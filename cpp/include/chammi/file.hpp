@@ -3,11 +3,14 @@
 #include <string>
 
 #include "chammi/buffer.hpp"
+#include "chammi/image.hpp"
 #include "chammi/status.hpp"
 
 namespace chammi {
 
-/// Reads a whole regular file into `content`. Directories, pipes and devices are refused: they have no size.
-Status read_file(const std::string& path, Buffer& content) noexcept;
+/// Reads a whole regular file into `content`. Refuses, before there is memory for it, what does not begin as an image
+/// does, and what is larger than any image within `limits` need be. Directories, pipes and devices are refused: they
+/// have no size.
+Status read_file(const std::string& path, const Limits& limits, Buffer& content) noexcept;
 
 }  // namespace chammi
