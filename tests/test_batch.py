@@ -266,7 +266,6 @@ def test_a_forked_process_can_let_go_of_a_stream(tmp_path: Path) -> None:
 
 
 def test_other_python_threads_run_while_a_batch_is_awaited(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
     ticks = 0
     done = threading.Event()
 

@@ -93,6 +93,9 @@ class Stream {
 // The keys are those of _core.pyi's StreamOptions; chammi_fast.images has validated the values.
 BatchPlan plan_from(std::vector<std::string> paths, std::vector<std::uint32_t> channel_widths,
                     const py::dict& options) {
+    if (channel_widths.size() != 1 && channel_widths.size() != paths.size()) {
+        throw py::value_error("channel widths are one for all paths, or one for each");
+    }
     BatchPlan plan;
     plan.paths = std::move(paths);
     plan.channel_widths = std::move(channel_widths);
@@ -106,6 +109,11 @@ BatchPlan plan_from(std::vector<std::string> paths, std::vector<std::uint32_t> c
     plan.mean = options["mean"].cast<std::vector<float>>();
     plan.deviation = options["std"].cast<std::vector<float>>();
     plan.channels = options["channels"].cast<std::uint32_t>();
+    for (const std::vector<float>* values : {&plan.mean, &plan.deviation}) {
+        if (!values->empty() && values->size() != plan.channels) {
+            throw py::value_error("mean and std are given for each channel, or not at all");
+        }
+    }
     plan.batch_size = options["batch_size"].cast<std::uint64_t>();
     plan.threads = options["threads"].cast<std::uint32_t>();
     plan.look_ahead = options["look_ahead"].cast<std::uint32_t>();

@@ -1,6 +1,7 @@
 #include "chammi/batch.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <limits>
@@ -32,16 +33,50 @@ Status load(const BatchPlan& plan, std::uint64_t image, Workspace& work, Planes&
     return success();
 }
 
+Status check_channels(std::uint32_t channels, std::uint32_t expected) noexcept {
+    return channels == expected
+               ? success()
+               : failure(Code::shape, "the image has {} channels where {} are expected").with(channels, expected);
+}
+
 Status check_frame(const Frame& frame, const Frame& expected) noexcept {
-    if (frame.channels != expected.channels) {
-        return failure(Code::shape, "the image has {} channels where {} are expected")
-            .with(frame.channels, expected.channels);
+    if (const Status status = check_channels(frame.channels, expected.channels); !status.ok()) {
+        return status;
     }
     if (frame != expected) {
         return failure(Code::shape, "the image is {} x {} pixels and differs from the batch's first image: give a size")
             .with(frame.height, frame.width);
     }
     return success();
+}
+
+// Values of a batch; false where that overflows.
+bool count_values(const Frame& frame, std::uint64_t images, std::uint64_t& values) noexcept {
+    return multiply(frame.pixels(), frame.channels, values) && multiply(values, images, values);
+}
+
+// One file must not decide on more memory than this: with the default limit 8 GiB.
+Status check_batch(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept {
+    constexpr std::uint64_t images_at_limit = 8;
+    std::uint64_t values = 0;
+    if (!count_values(frame, images, values) || !limits.allow(values / images_at_limit)) {
+        return failure(Code::limit,
+                       "{} images of {} channels, as this one has, are too much for one batch: give channels and a "
+                       "size, or load fewer at once")
+            .with(static_cast<std::int64_t>(images), frame.channels);
+    }
+    return success();
+}
+
+// The plan without more threads or batches ahead than there is work for.
+BatchPlan bounded(BatchPlan plan) noexcept {
+    constexpr std::uint64_t most = std::numeric_limits<std::uint32_t>::max();
+    const std::uint64_t images = std::max<std::size_t>(plan.paths.size(), 1);
+    plan.batch_size = std::clamp<std::uint64_t>(plan.batch_size, 1, images);
+    const std::uint64_t batches = (images + plan.batch_size - 1) / plan.batch_size;
+    plan.look_ahead = std::min(plan.look_ahead, static_cast<std::uint32_t>(std::min(batches, most)));
+    plan.threads = std::clamp(plan.threads, 1U, static_cast<std::uint32_t>(std::min(images, most)));
+    return plan;
 }
 
 // One batch in the making.
@@ -60,19 +95,22 @@ struct Slot {
 class BatchStream::Work {
  public:
     explicit Work(BatchPlan plan)
-        : plan_(std::move(plan)),
+        : plan_(bounded(std::move(plan))),
           pool_(std::make_shared<BufferPool>(std::size_t{plan_.look_ahead} + 1)),
           batches_((plan_.paths.size() + plan_.batch_size - 1) / plan_.batch_size) {
         plan_.how.mean = plan_.mean;
         plan_.how.deviation = plan_.deviation;
-        open_slots();
+        open_slots(0);
     }
+    Work(const Work&) = delete;
+    Work& operator=(const Work&) = delete;
+    Work(Work&&) = delete;
+    Work& operator=(Work&&) = delete;
+    ~Work() { stop(); }
 
     void start() {
-        const std::uint64_t wanted =
-            std::clamp<std::uint64_t>(plan_.threads, 1, std::max<std::size_t>(plan_.paths.size(), 1));
-        threads_.reserve(wanted);
-        for (std::uint64_t i = 0; i < wanted; ++i) {
+        threads_.reserve(plan_.threads);
+        for (std::uint32_t i = 0; i < plan_.threads; ++i) {
             try {
                 threads_.emplace_back([this] { serve(); });
             } catch (const std::system_error&) {
@@ -86,15 +124,16 @@ class BatchStream::Work {
 
     Next next(std::chrono::milliseconds patience, LoadedBatch& batch) {
         std::unique_lock lock{mutex_};
-        if (stopped_ || taken_ == batches_) {
+        if (over()) {
             return Next::finished;
         }
-        awaited_ = true;
-        open_slots();
+        open_slots(1);
         work_available_.notify_all();
-        const bool ready =
-            batch_complete_.wait_for(lock, patience, [this] { return stopped_ || slots_.front()->unfinished == 0; });
-        if (stopped_) {
+        ++waiting_;
+        const bool ready = batch_complete_.wait_for(
+            lock, patience, [this] { return over() || (!slots_.empty() && slots_.front()->unfinished == 0); });
+        --waiting_;
+        if (over()) {
             return Next::finished;
         }
         if (!ready) {
@@ -104,9 +143,9 @@ class BatchStream::Work {
         batch = {std::move(slot.buffer), slot.frame, std::move(slot.statuses)};
         slots_.pop_front();
         ++taken_;
-        awaited_ = false;
-        open_slots();
+        open_slots(waiting_ > 0 ? 1 : 0);
         work_available_.notify_all();
+        batch_complete_.notify_all();  // somebody else may wait for the next one, or there is none
         return Next::ready;
     }
 
@@ -117,11 +156,13 @@ class BatchStream::Work {
         }
         work_available_.notify_all();
         batch_complete_.notify_all();
+        const std::scoped_lock joining{join_mutex_};
         for (std::thread& thread : threads_) {
             if (thread.joinable()) {
                 thread.join();
             }
         }
+        const std::scoped_lock lock{mutex_};
         slots_.clear();
     }
 
@@ -131,10 +172,13 @@ class BatchStream::Work {
         std::uint64_t image = 0;
     };
 
-    // Makes room for the batches that may be prepared: those ahead of the one handed out last, and one that
-    // is waited for. Only ever called from the caller's side, where running out of memory can be told.
-    void open_slots() {
-        const std::uint64_t ahead = std::max<std::uint64_t>(plan_.look_ahead, awaited_ ? 1 : 0);
+    // Nothing is left to hand out.
+    [[nodiscard]] bool over() const noexcept { return stopped_ || taken_ == batches_; }
+
+    // Makes room for the batches that may be prepared: those ahead of the one handed out last, and the `awaited` one.
+    // Only ever called from the caller's side, where running out of memory can be told.
+    void open_slots(std::uint64_t awaited) {
+        const std::uint64_t ahead = std::max<std::uint64_t>(plan_.look_ahead, awaited);
         while (opened_ < batches_ && opened_ < taken_ + ahead) {
             auto slot = std::make_unique<Slot>();
             slot->first = opened_ * plan_.batch_size;
@@ -174,34 +218,59 @@ class BatchStream::Work {
         for (Claim claimed = claim(); claimed.slot != nullptr; claimed = claim()) {
             Slot& slot = *claimed.slot;
             std::call_once(slot.framed, [&] { frame_batch(slot, work); });
-            const std::uint64_t place = claimed.image - slot.first;
-            slot.statuses[place] = slot.buffer == nullptr ? out_of_memory() : load_into(slot, place, work);
+            fill_place(slot, claimed.image - slot.first, work);
+            work.trim();
             finish(slot);
         }
     }
 
-    // Finds the shape of a batch and its memory. What is not given comes from its first image that can be
-    // decoded.
-    void frame_batch(Slot& slot, Workspace& work) noexcept {
+    // Finds the shape of a batch and its memory. What is not given comes from its first image that can be decoded;
+    // what is wrong with those before it is kept.
+    void frame_batch(Slot& slot, Workspace& work) const noexcept {
         slot.frame = {plan_.channels, plan_.how.size, plan_.how.size};
-        const bool known = plan_.channels != 0 && plan_.how.size != 0;
-        for (std::uint64_t i = 0; i < slot.images && !known; ++i) {
-            Planes planes;
-            Frame frame;
-            if (load(plan_, slot.first + i, work, planes, frame).ok() &&
-                (plan_.channels == 0 || plan_.channels == frame.channels)) {
-                slot.frame = frame;
-                break;
+        if (plan_.channels != 0 && plan_.how.size != 0) {
+            slot.buffer = lend(slot.frame, slot.images);
+            if (slot.buffer == nullptr) {
+                std::ranges::fill(slot.statuses, out_of_memory());
+            }
+        } else {
+            for (std::uint64_t i = 0; i < slot.images && slot.buffer == nullptr && !stopped_; ++i) {
+                slot.statuses[i] = frame_like(slot, i, work);
             }
         }
-        std::uint64_t bytes = 0;
-        if (multiply(slot.frame.pixels(), slot.frame.channels, bytes) && multiply(bytes, slot.images, bytes) &&
-            multiply(bytes, sizeof(float), bytes)) {
-            slot.buffer = lend(bytes);
+        if (slot.buffer == nullptr) {
+            slot.frame.channels = plan_.how.size == 0 ? plan_.channels : 0;  // no values either way
+            slot.buffer = lend(slot.frame, slot.images);
         }
     }
 
-    [[nodiscard]] std::shared_ptr<Buffer> lend(std::uint64_t bytes) const noexcept {
+    // Gives a batch the shape of one of its images.
+    Status frame_like(Slot& slot, std::uint64_t place, Workspace& work) const noexcept {
+        Planes planes;
+        Frame frame;
+        Status status = load(plan_, slot.first + place, work, planes, frame);
+        if (status.ok() && plan_.channels != 0) {
+            status = check_channels(frame.channels, plan_.channels);
+        }
+        if (status.ok()) {
+            status = check_batch(frame, slot.images, plan_.limits);
+        }
+        if (status.ok()) {
+            slot.buffer = lend(frame, slot.images);
+            if (slot.buffer == nullptr) {
+                return out_of_memory();
+            }
+            slot.frame = frame;
+        }
+        return status;
+    }
+
+    // Null where memory is short.
+    [[nodiscard]] std::shared_ptr<Buffer> lend(const Frame& frame, std::uint64_t images) const noexcept {
+        std::uint64_t bytes = 0;
+        if (!count_values(frame, images, bytes) || !multiply(bytes, sizeof(float), bytes)) {
+            return nullptr;
+        }
         try {
             return pool_->lend(bytes);
         } catch (const std::bad_alloc&) {
@@ -209,22 +278,29 @@ class BatchStream::Work {
         }
     }
 
-    Status load_into(Slot& slot, std::uint64_t place, Workspace& work) const noexcept {
+    void fill_place(Slot& slot, std::uint64_t place, Workspace& work) const noexcept {
+        if (slot.buffer == nullptr) {
+            return;  // not even an empty batch could be had: next() tells
+        }
         const std::uint64_t values = slot.frame.pixels() * slot.frame.channels;
         float* out = slot.buffer->as<float>() + place * values;
+        Status& status = slot.statuses[place];
+        if (status.ok() && !stopped_) {
+            status = load_into(slot, place, work, out);
+        }
+        if (!status.ok()) {
+            std::fill(out, out + values, std::numeric_limits<float>::quiet_NaN());
+        }
+    }
+
+    Status load_into(const Slot& slot, std::uint64_t place, Workspace& work, float* out) const noexcept {
         Planes planes;
         Frame frame;
         Status status = load(plan_, slot.first + place, work, planes, frame);
         if (status.ok()) {
             status = check_frame(frame, slot.frame);
         }
-        if (status.ok()) {
-            status = preprocess(planes, plan_.how, slot.frame, work, out);
-        }
-        if (!status.ok()) {
-            std::fill(out, out + values, std::numeric_limits<float>::quiet_NaN());
-        }
-        return status;
+        return status.ok() ? preprocess(planes, plan_.how, slot.frame, work, out) : status;
     }
 
     BatchPlan plan_;
@@ -236,10 +312,11 @@ class BatchStream::Work {
     std::condition_variable batch_complete_;
     std::deque<std::unique_ptr<Slot>> slots_;  // in order; the front one is the next to be handed out
     std::uint64_t next_image_ = 0;
-    std::uint64_t opened_ = 0;  // batches that have or had a slot
-    std::uint64_t taken_ = 0;   // batches handed out
-    bool awaited_ = false;
-    bool stopped_ = false;
+    std::uint64_t opened_ = 0;           // batches that have or had a slot
+    std::uint64_t taken_ = 0;            // batches handed out
+    std::uint64_t waiting_ = 0;          // callers of next()
+    std::atomic<bool> stopped_ = false;  // set under the lock
+    std::mutex join_mutex_;
     std::vector<std::thread> threads_;
 };
 

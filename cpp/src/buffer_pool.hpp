@@ -1,5 +1,7 @@
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -23,7 +25,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
         }
         return {buffer.release(), [pool = weak_from_this()](Buffer* returned) {
                     const std::unique_ptr<Buffer> owned{returned};
-                    if (const auto home = pool.lock()) {
+                    if (const auto home = pool.lock(); home != nullptr && home->owner_ == ::getpid()) {
                         home->put_back(std::move(*owned));
                     }
                 }};
@@ -47,6 +49,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
         }
     }
 
+    ::pid_t owner_ = ::getpid();  // a fork may leave the lock in its child as another thread held it
     std::mutex mutex_;
     std::vector<Buffer> spare_;
     std::size_t most_;

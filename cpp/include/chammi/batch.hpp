@@ -19,15 +19,15 @@ struct BatchPlan {
     Preprocess how;                             // its spans must view `mean` and `deviation`
     std::vector<float> mean;
     std::vector<float> deviation;
-    std::uint32_t channels = 0;    // 0: those of the first image of the batch that can be decoded
+    std::uint32_t channels = 0;    // 0: those of the batch's first image that can be decoded and held so many times
     std::uint64_t batch_size = 1;  // images; the last batch may be smaller
     std::uint32_t threads = 1;
     std::uint32_t look_ahead = 0;  // batches prepared beyond the one that was handed out last
     Limits limits;
 };
 
-/// A finished batch: float32 (statuses.size(), channels, height, width). The memory goes back to the stream's
-/// pool when the last owner lets go.
+/// A finished batch: float32 (statuses.size(), channels, height, width), without channels where no image gave their
+/// number or memory is short. The memory goes back to the stream's pool when the last owner lets go.
 struct LoadedBatch {
     std::shared_ptr<Buffer> images;
     Frame frame;
@@ -49,10 +49,11 @@ class BatchStream {
 
     enum class Next : std::uint8_t { ready, pending, finished };
 
-    /// Waits for at most `patience` until the next batch is complete, and hands it out where it is `ready`.
+    /// Waits for at most `patience` until the next batch is complete, and hands it out where it is `ready`. Several
+    /// threads may call at once: each batch goes to one of them.
     Next next(std::chrono::milliseconds patience, LoadedBatch& batch);
 
-    /// As the destructor does; next() says `finished` afterwards.
+    /// As the destructor does; next() says `finished` afterwards. May be called at any time and more than once.
     void stop() noexcept;
 
  private:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,11 +81,12 @@ def load_batch(
     Returns
     -------
     A batch with a row and a status for each path. An image that fails, or has another number of channels, or (without
-    a size) another height and width than the first one decoded, is a row of NaN; nothing is raised for it.
+    a size) another height and width than the first one decoded, is a row of NaN; nothing is raised for it. Where there
+    is not enough memory for the batch, all images fail and the array has no channels.
     """
     preprocess = preprocess or Preprocess()
     expected = channels or preprocess.channels or 0
-    pace = _Pace(expected, batch_size=max(len(paths), 1), threads=threads, look_ahead=0)
+    pace = _Pace(expected, batch_size=max(_count(paths), 1), threads=threads, look_ahead=0)
     for batch in _batches(*_open(paths, channel_width, preprocess, pace)):
         return batch
     side = preprocess.size or 0
@@ -167,9 +170,10 @@ def _open(
 ) -> tuple[_core.Stream, _Job]:
     if pace.channels < 0 or pace.threads < 0:
         raise ValueError(f"channels and threads cannot be negative, as {pace.channels} or {pace.threads} is.")
-    widths = [channel_width] if channel_width is None or isinstance(channel_width, int) else list(channel_width)
-    if len(widths) not in (1, len(paths)):
-        raise ValueError(f"{len(paths)} paths come with {len(widths)} channel widths.")
+    count = _count(paths)
+    widths = _widths(channel_width)
+    if len(widths) not in (1, count):
+        raise ValueError(f"{count} paths come with {len(widths)} channel widths.")
     expected = preprocess.channels
     if expected not in (None, pace.channels):
         raise ValueError(f"mean and std name {expected} channels where {pace.channels} are expected.")
@@ -183,13 +187,25 @@ def _open(
         "mean": list(preprocess.mean) if preprocess.mean is not None else zeros,
         "std": list(preprocess.std) if preprocess.std is not None else ones,
         "channels": pace.channels,
-        "batch_size": pace.batch_size,
-        "threads": pace.threads or usable_cpus(),
-        "look_ahead": pace.look_ahead,
+        "batch_size": min(pace.batch_size, max(count, 1)),
+        "threads": min(pace.threads or usable_cpus(), max(count, 1)),
+        "look_ahead": min(pace.look_ahead, count),
         "pixel_limit": PIXEL_LIMIT,
     }
-    job = _Job(paths, [check_width(width) for width in widths], settings)
+    job = _Job(paths, widths, settings)
     return _core.Stream([os.fsencode(path) for path in paths], job.widths, settings), job
+
+
+def _count(paths: Sequence[str | os.PathLike[str]]) -> int:
+    if isinstance(paths, str | bytes | os.PathLike):
+        raise TypeError(f"paths is a list of paths, not a single one: give [{paths!r}].")
+    return len(paths)
+
+
+def _widths(channel_width: int | Sequence[int | None] | None) -> list[int]:
+    """Return channel widths as the core takes them; whole numbers of NumPy are as good as Python's."""
+    several = channel_width if isinstance(channel_width, Iterable) else [channel_width]
+    return [check_width(None if width is None else operator.index(width)) for width in several]
 
 
 def usable_cpus() -> int:
