@@ -60,7 +60,7 @@ bench: $(VENV)/.all
 
 # make prove-fuzz       fuzz the decoders for FUZZ_SECONDS each (by default half an hour; needs Clang); records the result
 prove-fuzz: $(VENV)/.all
-	$(BIN)/python scripts/prove_fuzz.py --seconds $(FUZZ_SECONDS) $(if $(SHORT),--no-record)
+	$(BIN)/python scripts/prove_fuzz.py --seconds $(FUZZ_SECONDS) $(if $(SHORT),--no-record --seed 1)
 
 # make prove-mutations  decode random mutations of the real images; records the result
 prove-mutations: $(VENV)/.all

@@ -64,12 +64,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=1800, help="of each harness")
     parser.add_argument("--harness", choices=HARNESSES, action="append", help="all unless some are named")
+    parser.add_argument("--seed", type=int, default=0, help="of the mutations; 0 takes another one each time")
     parser.add_argument("--no-record", action="store_true", help="leave the committed result as it is")
     options = parser.parse_args()
     build()
     crashes = 0
     for harness in options.harness or HARNESSES:
-        outcome = fuzz(harness, options.seconds)
+        outcome = fuzz(harness, options.seconds, options.seed)
         crashes += outcome.crashes
         if not options.no_record:
             record(outcome)
@@ -93,7 +94,7 @@ def call(*command: str) -> str:
     return done.stdout.strip()
 
 
-def fuzz(harness: str, seconds: int) -> Outcome:
+def fuzz(harness: str, seconds: int, mutation_seed: int) -> Outcome:
     """Run one harness, then minimise what it found."""
     seeds = write_seeds(harness)
     corpus = BUILD / "corpus" / harness
@@ -104,6 +105,7 @@ def fuzz(harness: str, seconds: int) -> Outcome:
     bounds = [
         f"-max_len={LARGEST_INPUT}",
         "-timeout=10",
+        f"-seed={mutation_seed}",
         "-rss_limit_mb=2048",
         f"-artifact_prefix={CRASHERS}/{harness}-",
     ]
