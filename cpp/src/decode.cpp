@@ -45,7 +45,7 @@ Status check_stack(const ImageInfo& info, std::uint32_t pages, const Limits& lim
             .with(pages, info.samples);
     }
     std::uint64_t values = 0;
-    if (!multiply(std::uint64_t{info.width} * info.height, pages, values) || values > limits.pixels) {
+    if (!multiply(std::uint64_t{info.width} * info.height, pages, values) || !limits.allow(values)) {
         return failure(Code::limit, "{} pages of {} x {} pixels exceed the pixel limit")
             .with(pages, info.height, info.width);
     }

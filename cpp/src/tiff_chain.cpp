@@ -31,13 +31,14 @@ Status Chain::begin() noexcept {
         return failure(Code::corrupt, "TIFF without a page", 4);
     }
     std::uint64_t next = 0;
-    if (next_directory(next).ok() && next == 0 && !read(stack_).ok()) {
+    std::uint64_t length = 0;
+    if (next_directory(next, length).ok() && next == 0 && !read(stack_).ok()) {
         stack_ = Page{};  // whoever reads the page learns what is wrong with it
     }
     return success();
 }
 
-Status Chain::next_directory(std::uint64_t& next) const noexcept {
+Status Chain::next_directory(std::uint64_t& next, std::uint64_t& length) const noexcept {
     std::uint64_t first = 0;
     std::uint64_t entries = 0;
     if (const Status status = find_entries(in_, notation_, offset_, first, entries); !status.ok()) {
@@ -47,6 +48,7 @@ Status Chain::next_directory(std::uint64_t& next) const noexcept {
     if (!lies_within(after, notation_.big ? 8 : 4, in_.size())) {
         return failure(Code::truncated, "the file ends within the directory of a TIFF page", offset_);
     }
+    length = after + (notation_.big ? 8 : 4) - offset_;
     next =
         notation_.big ? load_u64(in_.data() + after, notation_.order) : load_u32(in_.data() + after, notation_.order);
     return success();
@@ -59,8 +61,13 @@ Status Chain::advance() noexcept {
     }
     const std::uint64_t from = offset_;
     std::uint64_t next = 0;
-    if (const Status status = next_directory(next); !status.ok()) {
+    std::uint64_t length = 0;
+    if (const Status status = next_directory(next, length); !status.ok()) {
         return status;
+    }
+    walked_ += length;  // directories that overlap could cost their length once for every byte of the file
+    if (walked_ > in_.size()) {
+        return failure(Code::corrupt, "the chain of TIFF pages loops or overlaps itself", from);
     }
     offset_ = next;
     if (offset_ == landmark_) {

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "tiff_tags.hpp"
 
@@ -29,14 +30,15 @@ constexpr std::array refused_compressions{
     CompressionName{52546, "TIFF compression {} (JPEG XL) is not supported"},
 };
 
-// All values of a per-sample tag are equal in the images read here; `common` is that value.
-Status common_value(ConstBytes in, ByteOrder order, const Field& field, const char* differing,
+// All values of a per-sample tag are equal in the images read here; `common` is that value. Values beyond the samples
+// mean nothing, and may be as many as the file has bytes.
+Status common_value(ConstBytes in, ByteOrder order, const Field& field, std::uint64_t samples, const char* differing,
                     std::uint64_t& common) noexcept {
     if (field.type == 0) {
         return success();
     }
     common = value_at(in, order, field, 0);
-    for (std::uint64_t i = 1; i < field.count; ++i) {
+    for (std::uint64_t i = 1; i < std::min(field.count, samples); ++i) {
         if (value_at(in, order, field, i) != common) {
             return failure(Code::unsupported, differing, field.offset);
         }
@@ -86,13 +88,13 @@ constexpr std::array kinds{
 Status interpret_samples(ConstBytes in, ByteOrder order, const Tags& tags, std::uint64_t at, ImageInfo& info) noexcept {
     std::uint64_t bits = 1;
     std::uint64_t format = 1;
-    if (const Status status =
-            common_value(in, order, tags.bits, "TIFF samples of differing bit widths are not supported", bits);
+    if (const Status status = common_value(in, order, tags.bits, tags.samples,
+                                           "TIFF samples of differing bit widths are not supported", bits);
         !status.ok()) {
         return status;
     }
-    if (const Status status =
-            common_value(in, order, tags.sample_format, "TIFF samples of differing formats are not supported", format);
+    if (const Status status = common_value(in, order, tags.sample_format, tags.samples,
+                                           "TIFF samples of differing formats are not supported", format);
         !status.ok()) {
         return status;
     }
@@ -169,6 +171,10 @@ Status interpret_size(const Tags& tags, const Limits& limits, std::uint64_t at, 
         return failure(Code::limit, "an image of {} x {} pixels with {} samples exceeds the pixel limit", at)
             .with(static_cast<std::int64_t>(tags.height), static_cast<std::int64_t>(tags.width),
                   static_cast<std::int64_t>(tags.samples));
+    }
+    if (tags.samples > std::numeric_limits<std::uint16_t>::max()) {
+        return failure(Code::corrupt, "TIFF with {} samples per pixel, more than the format can count", at)
+            .with(static_cast<std::int64_t>(tags.samples));
     }
     info.width = static_cast<std::uint32_t>(tags.width);
     info.height = static_cast<std::uint32_t>(tags.height);

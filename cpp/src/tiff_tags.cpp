@@ -1,5 +1,6 @@
 #include "tiff_tags.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -122,7 +123,9 @@ std::uint32_t images_of(ConstBytes in, Notation notation, std::uint64_t entry) n
     if (field.type != 2 || !place(in, notation, entry, 1, field)) {
         return 1;
     }
-    const std::string_view text{reinterpret_cast<const char*>(in.data()) + field.offset, field.count};
+    // ImageJ counts in its second line; a long text may stand in many directories, and is not searched for each.
+    constexpr std::uint64_t enough = 1024;
+    const std::string_view text{reinterpret_cast<const char*>(in.data()) + field.offset, std::min(field.count, enough)};
     std::size_t at = text.find(key);
     if (!text.starts_with(writer) || at == std::string_view::npos) {
         return 1;

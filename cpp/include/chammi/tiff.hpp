@@ -57,12 +57,13 @@ class Chain {
     Status read(Page& page) const noexcept;
 
  private:
-    Status next_directory(std::uint64_t& next) const noexcept;
+    Status next_directory(std::uint64_t& next, std::uint64_t& length) const noexcept;
 
     ConstBytes in_;
     Limits limits_;
     Notation notation_;
     std::uint64_t offset_ = 0;
+    std::uint64_t walked_ = 0;  // bytes of the directories left behind
     // Brent's cycle search: the walk has looped when it meets the offset it stood at a power of two steps
     // ago.
     std::uint64_t landmark_ = 0;
