@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import struct
+import zlib
+from typing import TYPE_CHECKING
 
+import imagecodecs
+import numpy as np
 import pytest
 
-from chammi_fast.errors import CorruptError, DecodeError
+from chammi_fast.errors import CorruptError, DecodeError, LimitError
 from chammi_fast.images import probe, read_image, read_planes
 from image_files import PNG_SIGNATURE, gray_tags, png_chunk, png_header, write_tiff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NO_LIMIT = 2**64 - 1
 
@@ -86,3 +93,102 @@ def test_directories_that_overlap() -> None:
         body[end : end + 4] = struct.pack("<I", 8 + 4 * (i + 1))
     with pytest.raises(DecodeError, match="overlaps itself"):
         probe(b"II*\0" + struct.pack("<I", 8) + bytes(body))
+
+
+def deflate_blocks(count: int, last: bytes) -> bytes:
+    """Make a zlib stream of `last` behind stored blocks that hold nothing."""
+    stored = b"\x01" + struct.pack("<HH", len(last), len(last) ^ 0xFFFF) + last
+    return b"\x78\x01" + b"\0\0\0\xff\xff" * count + stored + struct.pack(">I", zlib.adler32(last))
+
+
+def lzw_clears(count: int) -> bytes:
+    """Make an LZW stream of clear codes only, 8 of them in 9 bytes."""
+    return int("100000000" * 8, 2).to_bytes(9, "big") * (count // 8)
+
+
+# each is far longer than what it gives, and gives one byte at its end (LZW: none)
+IDLE = {
+    "packbits": (32773, b"\x80" * 300_000 + b"\0\x07"),
+    "lzw": (5, lzw_clears(300_000)),
+    "deflate": (8, deflate_blocks(60_000, b"\x07")),
+    "zstd": (50000, b"\x50\x2a\x4d\x18\0\0\0\0" * 40_000 + imagecodecs.zstd_encode(b"\x07")),
+}
+
+
+@pytest.mark.parametrize("fill_order", [1, 2])
+@pytest.mark.parametrize("name", IDLE)
+def test_strips_that_share_much_that_gives_nothing(name: str, fill_order: int) -> None:
+    compression, packed = IDLE[name]
+    if fill_order == 2:
+        packed = bytes(int(f"{byte:08b}"[::-1], 2) for byte in packed)
+    count = 20_000
+    body = packed + struct.pack("<I", 8) * count + struct.pack("<I", len(packed)) * count
+    lists = {273: (4, count, 8 + len(packed)), 279: (4, count, 8 + len(packed) + 4 * count)}
+    tags = gray(1, count, compression=(3, 1, compression), rows=(4, 1, 1)) | lists | {266: (3, 1, fill_order)}
+    with pytest.raises(CorruptError, match=r"shares too many bytes|holds 0 bytes"):
+        read_image(tiff(body, directory(tags)))
+    one = gray(1, 1, compression=(3, 1, compression)) | {279: (4, 1, len(packed)), 266: (3, 1, fill_order)}
+    with pytest.raises(CorruptError, match=r"shares too many bytes|holds 0 bytes"):
+        read_planes(pages(packed, count, one))
+
+
+def test_strips_may_share_bytes_that_are_worth_their_pixels() -> None:
+    packed = zlib.compress(bytes(range(200)))
+    body = packed + struct.pack("<I", 8) * 100 + struct.pack("<I", len(packed)) * 100
+    lists = {273: (4, 100, 8 + len(packed)), 279: (4, 100, 8 + len(packed) + 400)}
+    data = tiff(body, directory(gray(200, 100, compression=(3, 1, 8), rows=(4, 1, 1)) | lists))
+    np.testing.assert_array_equal(read_image(data), np.tile(np.arange(200, dtype=np.uint8), (100, 1)))
+
+
+def tiled(height: int, width: int, side: int) -> bytes:
+    """Make a TIFF all of whose tiles are the same zeros."""
+    packed = zlib.compress(bytes(side * side), 9)
+    count = -(-height // side) * -(-width // side)
+    body = packed + struct.pack("<I", 8) * count + struct.pack("<I", len(packed)) * count
+    tags = gray(width, height, compression=(3, 1, 8))
+    del tags[273], tags[279]
+    tags |= {322: (4, 1, side), 323: (4, 1, side), 324: (4, count, 8 + len(packed))}
+    return tiff(body, directory(tags | {325: (4, count, 8 + len(packed) + 4 * count)}))
+
+
+def test_tiles_that_hold_far_more_than_their_image() -> None:
+    with pytest.raises(LimitError, match="far more than their image"):
+        read_image(tiled(1, 2**20, 4096))
+    assert read_image(tiled(1, 5000, 512)).shape == (1, 5000)
+
+
+RAW = bytes(range(240)) * 2
+MORE = b"\x05" * 24 * 44
+CODECS: dict[str, tuple[int, Callable[[bytes], bytes | bytearray]]] = {
+    "none": (1, bytes),
+    "lzw": (5, imagecodecs.lzw_encode),
+    "deflate": (8, zlib.compress),
+    "packbits": (32773, imagecodecs.packbits_encode),
+    "zstd": (50000, imagecodecs.zstd_encode),
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("rows", [20, 64, 2**32 - 1])
+@pytest.mark.parametrize(("inside", "behind"), [(b"", b""), (b"\x05", b""), (MORE, b""), (b"", b"\x07" * 9)])
+def test_bytes_behind_those_of_the_image_are_ignored(name: str, rows: int, inside: bytes, behind: bytes) -> None:
+    code, encode = CODECS[name]
+    data = write_tiff([bytes(encode(RAW + inside) + behind)], gray_tags(20, 24, compression=code) | {278: (4, rows)})
+    assert read_image(data).tobytes() == RAW
+    tall = {278: (4, min(8 * rows, 2**32 - 1))}
+    bits = write_tiff([bytes(encode(RAW + inside) + behind)], gray_tags(160, 24, compression=code, bits=1) | tall)
+    unpacked = np.unpackbits(np.frombuffer(RAW, np.uint8)).reshape(160, 24) * 255
+    np.testing.assert_array_equal(read_image(bits), unpacked)
+
+
+def test_bytes_behind_the_image_are_part_of_the_checksum() -> None:
+    stream = zlib.compress(RAW + MORE)
+    with pytest.raises(CorruptError, match="broken"):
+        read_image(write_tiff([stream[:-1] + b"\0"], gray_tags(20, 24, compression=8)))
+
+
+def test_pixels_of_several_zstandard_frames() -> None:
+    stream = bytes(imagecodecs.zstd_encode(RAW[:100]) + imagecodecs.zstd_encode(RAW[100:]))
+    assert read_image(write_tiff([stream], gray_tags(20, 24, compression=50000))).tobytes() == RAW
+    with pytest.raises(CorruptError, match="holds 100 bytes"):
+        read_image(write_tiff([stream[:-9]], gray_tags(20, 24, compression=50000)))

@@ -228,7 +228,6 @@ def test_unsupported_features_are_named(data: bytes, feature: str) -> None:
         (write_tiff([bytes(480)], gray_tags(20, 24) | {257: (4, 0)}), "holds no image"),
         (write_tiff([bytes(479)], gray_tags(20, 24)), "holds 479 bytes where 480 are needed"),
         (write_tiff([b""], gray_tags(20, 24)), "empty"),
-        (write_tiff([zlib.compress(bytes(481))], gray_tags(20, 24, compression=8)), "broken or too long"),
         (write_tiff([zlib.compress(bytes(480))[:-1] + b"\0"], gray_tags(20, 24, compression=8)), "broken"),
         (write_tiff([b"\xff\xff\xff\xff"], gray_tags(20, 24, compression=5)), "broken"),
     ],

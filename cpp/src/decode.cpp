@@ -31,7 +31,8 @@ Status decode_tiff(ConstBytes in, std::uint32_t page, const Limits& limits, Work
         return status;
     }
     info = found.info;
-    return out.resize(image_bytes(info)) ? tiff::decode_page(in, found, work, out.bytes()) : out_of_memory();
+    tiff::Source source{in, limits, image_bytes(info)};
+    return out.resize(image_bytes(info)) ? tiff::decode_page(source, found, work, out.bytes()) : out_of_memory();
 }
 
 bool same_shape(const ImageInfo& a, const ImageInfo& b) noexcept {
@@ -139,6 +140,7 @@ Status decode_stack(ConstBytes in, const Limits& limits, Workspace& work, ImageI
     if (!out.resize(each * info.pages)) {
         return out_of_memory();
     }
+    tiff::Source source{in, limits, each * info.pages};
     tiff::Chain chain{in, limits};
     Status status = chain.begin();
     for (std::uint32_t i = 0; i < info.pages && status.ok(); ++i) {
@@ -149,7 +151,7 @@ Status decode_stack(ConstBytes in, const Limits& limits, Workspace& work, ImageI
                 .with(i);
         }
         if (status.ok()) {
-            status = tiff::decode_page(in, page, work, out.bytes().subspan(i * each, each));
+            status = tiff::decode_page(source, page, work, out.bytes().subspan(i * each, each));
         }
         if (status.ok()) {
             status = chain.advance();

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "chammi/tiff.hpp"
 #include "chammi/unpack.hpp"
@@ -82,23 +83,39 @@ UnpackResult unpack(Compression compression, ConstBytes packed, Bytes out, Works
     return {};
 }
 
-// Some writers fill up the last strip to the height of the others: `full` is that size.
-UnpackResult unpack_padded(Compression compression, ConstBytes packed, Bytes out, std::uint64_t full,
+// Some writers fill up the last strip to the height of the others. Codecs that check their streams need room for all of
+// it, which is then `work.unpacked`; where `out` is the start of that, it moves there.
+UnpackResult unpack_excess(Source& source, Compression compression, ConstBytes packed, Bytes out,
                            Workspace& work) noexcept {
     const UnpackResult result = unpack(compression, packed, out, work);
-    if (result.outcome != Unpacked::overflow || full <= out.size()) {
+    if (result.outcome != Unpacked::overflow) {
         return result;
     }
-    if (!work.unpacked.resize(full)) {
+    const std::size_t length = out.size();
+    const bool staged = out.data() == work.unpacked.data();
+    const std::uint64_t room = std::min(source.excess_left, (std::uint64_t{1} << 26U) + 3 * std::uint64_t{length});
+    if (!work.unpacked.resize(length + room)) {
         return {Unpacked::no_memory, 0};
     }
-    const UnpackResult padded = unpack(compression, packed, work.unpacked.bytes(), work);
-    if (padded.outcome != Unpacked::complete) {
-        return padded;
+    const UnpackResult whole = unpack(compression, packed, work.unpacked.bytes(), work);
+    if (whole.outcome != Unpacked::complete || whole.written <= length) {
+        return whole;
     }
-    const std::size_t length = std::min(padded.written, out.size());
-    std::memcpy(out.data(), work.unpacked.data(), length);
+    source.excess_left -= whole.written - length;
+    if (!staged) {
+        std::memcpy(out.data(), work.unpacked.data(), length);
+    }
     return {Unpacked::complete, length};
+}
+
+// Takes what is longer than its pixels are worth from what may still be read.
+bool afford(Source& source, std::uint64_t packed, std::uint64_t needed) noexcept {
+    constexpr std::uint64_t frame = 64;  // headers and checksums of any codec
+    const std::uint64_t fair = 2 * needed + frame;
+    const std::uint64_t more = packed > fair ? packed - fair : 0;
+    const bool affordable = more <= source.packed_left;
+    source.packed_left -= affordable ? more : 0;
+    return affordable;
 }
 
 // Turns what was unpacked, of which `needed` bytes must be there, into a status.
@@ -124,8 +141,16 @@ Status judge(const Page& page, const Segment& segment, const UnpackResult& resul
                  "the compressed data of TIFF tile {} is broken or too long");
 }
 
-Status read_segment(const Page& page, Segment& segment, std::uint64_t needed, Bytes out, Workspace& work) noexcept {
+Status read_segment(Source& source, const Page& page, Segment& segment, std::uint64_t needed, Bytes out,
+                    Workspace& work) noexcept {
     const Compression compression = page.info.compression;
+    if (compression == Compression::none && segment.packed.size() > needed) {
+        segment.packed = segment.packed.first(needed);
+    }
+    if (!afford(source, segment.packed.size(), needed)) {
+        return blame(page, segment, Code::corrupt, "TIFF strip {} shares too many bytes with others",
+                     "TIFF tile {} shares too many bytes with others");
+    }
     if (page.reversed_bits) {
         if (!work.packed.resize(segment.packed.size())) {
             return out_of_memory();
@@ -137,8 +162,7 @@ Status read_segment(const Page& page, Segment& segment, std::uint64_t needed, By
         return failure(Code::unsupported, "TIFF with LZW of the kind used before 1992 is not supported",
                        segment.offset);
     }
-    const std::uint64_t full = Geometry{page}.stored_row * page.segment_height;
-    return judge(page, segment, unpack_padded(compression, segment.packed, out, full, work), needed);
+    return judge(page, segment, unpack_excess(source, compression, segment.packed, out, work), needed);
 }
 
 // Makes native samples of unpacked rows, in their place.
@@ -197,28 +221,28 @@ void put_row(const ImageInfo& info, const std::uint8_t* from, std::uint64_t valu
     }
 }
 
-Status decode_direct(ConstBytes in, const Page& page, const Place& place, Segment& segment, Workspace& work,
+Status decode_direct(Source& source, const Page& page, const Place& place, Segment& segment, Workspace& work,
                      Bytes out) noexcept {
     const Geometry geometry{page};
     const Bytes rows = out.subspan(place.top * geometry.row, place.rows * geometry.row);
-    Status status = find_segment(in, page, rows.size(), segment);
+    Status status = find_segment(source.in, page, rows.size(), segment);
     if (status.ok()) {
-        status = read_segment(page, segment, rows.size(), rows, work);
+        status = read_segment(source, page, segment, rows.size(), rows, work);
     }
     return status.ok() ? finish_rows(page, geometry, rows, work) : status;
 }
 
-Status decode_staged(ConstBytes in, const Page& page, const Place& place, Segment& segment, Workspace& work,
+Status decode_staged(Source& source, const Page& page, const Place& place, Segment& segment, Workspace& work,
                      Bytes out) noexcept {
     const Geometry geometry{page};
     // A tile is stored whole; of the last strip, only the rows that the image has.
     const std::uint64_t needed = geometry.stored_row * (page.tiled() ? page.segment_height : place.rows);
-    Status status = find_segment(in, page, needed, segment);
+    Status status = find_segment(source.in, page, needed, segment);
     if (status.ok() && !work.unpacked.resize(geometry.stored_row * page.segment_height)) {
         status = out_of_memory();
     }
     if (status.ok()) {
-        status = read_segment(page, segment, needed, work.unpacked.bytes(), work);
+        status = read_segment(source, page, segment, needed, work.unpacked.bytes(), work);
     }
     if (status.ok()) {
         status = finish_rows(page, geometry, work.unpacked.bytes().first(geometry.stored_row * place.rows), work);
@@ -235,7 +259,7 @@ Status decode_staged(ConstBytes in, const Page& page, const Place& place, Segmen
 }
 
 // Decodes the segments from `first` on, which make up an image or one plane of it.
-Status decode_segments(ConstBytes in, const Page& page, std::uint64_t first, Workspace& work, Bytes out) noexcept {
+Status decode_segments(Source& source, const Page& page, std::uint64_t first, Workspace& work, Bytes out) noexcept {
     const ImageInfo& info = page.info;
     const bool direct = Geometry{page}.direct;
     for (std::uint64_t y = 0; y < page.down; ++y) {
@@ -245,8 +269,8 @@ Status decode_segments(ConstBytes in, const Page& page, std::uint64_t first, Wor
             place.columns = std::min<std::uint64_t>(page.segment_width, info.width - place.left);
             Segment segment;
             segment.index = first + y * page.across + x;
-            const Status status = direct ? decode_direct(in, page, place, segment, work, out)
-                                         : decode_staged(in, page, place, segment, work, out);
+            const Status status = direct ? decode_direct(source, page, place, segment, work, out)
+                                         : decode_staged(source, page, place, segment, work, out);
             if (!status.ok()) {
                 return status;
             }
@@ -260,6 +284,19 @@ Status decode_segments(ConstBytes in, const Page& page, std::uint64_t first, Wor
     return success();
 }
 
+// Bytes of the tiles outside the image. Counted in pixels first: those of one tile are within the limits, and tiles are
+// as many as fit into the image and one more each way.
+std::uint64_t overhang(const Page& page) noexcept {
+    if (!page.tiled()) {
+        return 0;
+    }
+    const std::uint64_t pixels = page.across * page.segment_width * (page.down * page.segment_height);
+    const std::uint64_t outside = pixels - std::uint64_t{page.info.width} * page.info.height;
+    const std::uint64_t pixel = std::uint64_t{page.info.samples} * sample_bytes(page.info.type);
+    std::uint64_t bytes = 0;
+    return multiply(outside, pixel, bytes) ? bytes : std::numeric_limits<std::uint64_t>::max();
+}
+
 template <typename T>
 void interleave(const T* plane, std::uint64_t pixels, std::uint32_t samples, T* out) noexcept {
     for (std::uint64_t i = 0; i < pixels; ++i) {
@@ -269,17 +306,23 @@ void interleave(const T* plane, std::uint64_t pixels, std::uint32_t samples, T* 
 
 }  // namespace
 
-Status decode_page(ConstBytes in, const Page& page, Workspace& work, Bytes out) noexcept {
+Status decode_page(Source& source, const Page& page, Workspace& work, Bytes out) noexcept {
     const ImageInfo& info = page.info;
+    const std::uint64_t excess = overhang(page);
+    if (excess > source.excess_left) {
+        return failure(Code::limit, "tiles of {} x {} pixels hold far more than their image")
+            .with(info.tile_height, info.tile_width);
+    }
+    source.excess_left -= excess;
     if (!info.planar) {
-        return decode_segments(in, page, 0, work, out);
+        return decode_segments(source, page, 0, work, out);
     }
     const std::uint64_t pixels = std::uint64_t{info.width} * info.height;
     if (!work.planar.resize(pixels * sample_bytes(info.type))) {
         return out_of_memory();
     }
     for (std::uint32_t plane = 0; plane < info.samples; ++plane) {
-        const Status status = decode_segments(in, page, plane * page.across * page.down, work, work.planar.bytes());
+        const Status status = decode_segments(source, page, plane * page.across * page.down, work, work.planar.bytes());
         if (!status.ok()) {
             return status;
         }

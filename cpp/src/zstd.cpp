@@ -16,12 +16,25 @@ UnpackResult unpack_zstd(ConstBytes in, Bytes out, Workspace& work) noexcept {
             return {Unpacked::no_memory, 0};
         }
     }
-    const std::size_t result = ZSTD_decompressDCtx(work.zstd.get(), out.data(), out.size(), in.data(), in.size());
-    if (ZSTD_isError(result) == 0U) {
-        return {Unpacked::complete, result};
+    // Frame by frame: what follows the last one that is needed is not looked at.
+    std::size_t written = 0;
+    while (written < out.size() && !in.empty()) {
+        const std::size_t frame = ZSTD_findFrameCompressedSize(in.data(), in.size());
+        if (ZSTD_isError(frame) != 0U) {
+            break;
+        }
+        const Bytes rest = out.subspan(written);
+        const std::size_t result = ZSTD_decompressDCtx(work.zstd.get(), rest.data(), rest.size(), in.data(), frame);
+        if (ZSTD_getErrorCode(result) == ZSTD_error_dstSize_tooSmall) {
+            return {Unpacked::overflow, written};
+        }
+        if (ZSTD_isError(result) != 0U) {
+            break;
+        }
+        written += result;
+        in = in.subspan(frame);
     }
-    const bool full = ZSTD_getErrorCode(result) == ZSTD_error_dstSize_tooSmall;
-    return {full ? Unpacked::overflow : Unpacked::corrupt, 0};
+    return {written != 0 ? Unpacked::complete : Unpacked::corrupt, written};
 }
 
 }  // namespace chammi

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "chammi/bytes.hpp"
@@ -79,7 +80,22 @@ Status find_page(ConstBytes in, std::uint32_t page, const Limits& limits, Page& 
 
 Status probe(ConstBytes in, std::uint32_t page, const Limits& limits, ImageInfo& info) noexcept;
 
+/// A file whose pages are decoded, and how much of what makes no pixel may still be gone through: strips may share
+/// their bytes, so that a small file could ask for any amount of work.
+struct Source {
+    ConstBytes in;
+    std::uint64_t packed_left;  // packed bytes, beyond about those that the pixels are worth
+    std::uint64_t excess_left;  // unpacked bytes outside the images: tiles' overhang, strips filled up
+
+    /// `bytes` are those of all images to be decoded.
+    Source(ConstBytes file, const Limits& limits, std::uint64_t bytes) noexcept
+        : in(file),
+          packed_left(file.size()),
+          excess_left((std::uint64_t{1} << 26U) +
+                      std::max(3 * bytes, std::min(limits.pixels, std::uint64_t{1} << 56U))) {}
+};
+
 /// Fills `out`, image_bytes(page.info) long, with (height, width, samples) in native byte order.
-Status decode_page(ConstBytes in, const Page& page, Workspace& work, Bytes out) noexcept;
+Status decode_page(Source& source, const Page& page, Workspace& work, Bytes out) noexcept;
 
 }  // namespace chammi::tiff

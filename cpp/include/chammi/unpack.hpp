@@ -24,7 +24,7 @@ struct UnpackResult {
 /// A zlib stream, its Adler-32 checked. Bytes that follow it are ignored.
 UnpackResult unpack_zlib(ConstBytes in, Bytes out, Workspace& work) noexcept;
 
-/// One or several Zstandard frames.
+/// One or several Zstandard frames, their checksums checked where they have one. What follows them is ignored.
 UnpackResult unpack_zstd(ConstBytes in, Bytes out, Workspace& work) noexcept;
 
 /// TIFF's LZW: codes of 9 to 12 bits, most significant bit first, widened one code early.
