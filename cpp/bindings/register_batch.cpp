@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -90,6 +91,33 @@ class Stream {
     pid_t owner_ = ::getpid();
 };
 
+using Windows = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
+using Flips = std::optional<py::array_t<bool, py::array::c_style>>;
+
+Window window_at(const std::int64_t* values) noexcept {
+    return {values[0], values[1], values[2], values[3]};
+}
+
+void place_images(BatchPlan& plan, const Windows& windows, const Flips& flips) {
+    const auto count = static_cast<py::ssize_t>(plan.paths.size());
+    if (windows.has_value()) {
+        if (windows->ndim() != 2 || windows->shape(0) != count || windows->shape(1) != 4 || plan.how.size == 0) {
+            throw py::value_error("windows are four numbers for each path, and come with a size");
+        }
+        plan.how.resize = Resize::both;
+        plan.windows.reserve(plan.paths.size());
+        for (py::ssize_t i = 0; i < count; ++i) {
+            plan.windows.push_back(window_at(windows->data(i, 0)));
+        }
+    }
+    if (flips.has_value()) {
+        if (flips->ndim() != 1 || flips->shape(0) != count) {
+            throw py::value_error("flips are one truth value for each path");
+        }
+        plan.mirrored.assign(flips->data(), flips->data() + count);
+    }
+}
+
 // The keys are those of _core.pyi's StreamOptions; chammi_fast.images has validated the values.
 BatchPlan plan_from(std::vector<std::string> paths, std::vector<std::uint32_t> channel_widths,
                     const py::dict& options) {
@@ -100,7 +128,7 @@ BatchPlan plan_from(std::vector<std::string> paths, std::vector<std::uint32_t> c
     plan.paths = std::move(paths);
     plan.channel_widths = std::move(channel_widths);
     plan.how.size = options["size"].cast<std::uint32_t>();
-    plan.how.resize = options["resize"].cast<bool>();
+    plan.how.resize = options["resize"].cast<bool>() ? Resize::shorter : Resize::none;
     if (!options["value_range"].is_none()) {
         std::tie(plan.how.low, plan.how.high) = options["value_range"].cast<std::pair<double, double>>();
         plan.how.ranged = true;
@@ -122,10 +150,15 @@ BatchPlan plan_from(std::vector<std::string> paths, std::vector<std::uint32_t> c
 }
 
 // One image of a batch whose planes were decoded elsewhere. Checks what preprocess() takes for granted.
-Status preprocess_image(const Planes& planes, const BatchPlan& plan, Frame& frame, Buffer& out) noexcept {
+Status preprocess_image(Planes planes, const BatchPlan& plan, Frame& frame, Buffer& out) noexcept {
     Preprocess how = plan.how;
     how.mean = plan.mean;
     how.deviation = plan.deviation;
+    if (!plan.windows.empty()) {
+        if (const Status status = cut(planes, plan.windows.front()); !status.ok()) {
+            return status;
+        }
+    }
     frame = frame_of(planes, how);
     if (frame.channels == 0) {
         return failure(Code::shape, "the mask is the only channel of the image");
@@ -142,8 +175,10 @@ Status preprocess_image(const Planes& planes, const BatchPlan& plan, Frame& fram
     return preprocess(planes, how, frame, work, out.as<float>());
 }
 
-py::tuple preprocess_planes(const py::array& array, const py::dict& options) {
-    const BatchPlan plan = plan_from({}, {}, options);
+py::tuple preprocess_planes(const py::array& array, const py::dict& options, const Windows& window, bool flip) {
+    BatchPlan plan = plan_from({std::string{}}, {0}, options);
+    plan.how.mirror = flip;
+    place_images(plan, window, std::nullopt);
     const auto channels = static_cast<std::uint32_t>(array.shape(0));
     const auto height = static_cast<std::uint32_t>(array.shape(1));
     const auto width = static_cast<std::uint32_t>(array.shape(2));
@@ -170,13 +205,17 @@ py::tuple preprocess_planes(const py::array& array, const py::dict& options) {
 void register_batch(py::module_& module) {  // NOLINT(misc-const-correctness)
     py::class_<Stream>(module, "Stream")
         .def(py::init([](std::vector<std::string> paths, std::vector<std::uint32_t> channel_widths,
-                         const py::dict& options) {
-                 return std::make_unique<Stream>(plan_from(std::move(paths), std::move(channel_widths), options));
+                         const py::dict& options, const Windows& windows, const Flips& flips) {
+                 BatchPlan plan = plan_from(std::move(paths), std::move(channel_widths), options);
+                 place_images(plan, windows, flips);
+                 return std::make_unique<Stream>(std::move(plan));
              }),
-             py::arg("paths"), py::arg("channel_widths"), py::arg("options"))
+             py::arg("paths"), py::arg("channel_widths"), py::arg("options"),
+             py::arg("windows").noconvert() = py::none(), py::arg("flips").noconvert() = py::none())
         .def("next", &Stream::next)
         .def("close", &Stream::close);
-    module.def("preprocess", &preprocess_planes, py::arg("planes"), py::arg("options"));
+    module.def("preprocess", &preprocess_planes, py::arg("planes"), py::arg("options"),
+               py::arg("window").noconvert() = py::none(), py::arg("flip") = false);
 }
 
 }  // namespace chammi::bindings

@@ -26,6 +26,11 @@ Status load(const BatchPlan& plan, std::uint64_t image, Workspace& work, Planes&
     if (const Status status = decode_planes(work.file.bytes(), width, plan.limits, work, planes); !status.ok()) {
         return status;
     }
+    if (!plan.windows.empty()) {
+        if (const Status status = cut(planes, plan.windows[image]); !status.ok()) {
+            return status;
+        }
+    }
     frame = frame_of(planes, plan.how);
     if (frame.channels == 0) {
         return failure(Code::shape, "the mask is the only channel of the image");
@@ -300,7 +305,9 @@ class BatchStream::Work {
         if (status.ok()) {
             status = check_frame(frame, slot.frame);
         }
-        return status.ok() ? preprocess(planes, plan_.how, slot.frame, work, out) : status;
+        Preprocess how = plan_.how;
+        how.mirror = !plan_.mirrored.empty() && plan_.mirrored[slot.first + place];
+        return status.ok() ? preprocess(planes, how, slot.frame, work, out) : status;
     }
 
     BatchPlan plan_;

@@ -39,13 +39,21 @@ struct Layout {
 Layout layout_of(const Planes& planes, const Preprocess& how, const Frame& frame) noexcept {
     std::uint64_t height = planes.height;
     std::uint64_t width = planes.width;
-    if (how.resize && how.size != 0) {
+    if (how.size != 0 && how.resize == Resize::both) {
+        height = how.size;
+        width = how.size;
+    } else if (how.size != 0 && how.resize == Resize::shorter) {
         const std::uint64_t shorter = std::min(height, width);
         // As torchvision: the longer side is rounded down. Sides are below 2^28 and sizes below 2^16.
         height = height == shorter ? how.size : how.size * height / shorter;
         width = width == shorter ? how.size : how.size * width / shorter;
     }
-    return {span_of(planes.height, height, frame.height), span_of(planes.width, width, frame.width)};
+    Layout layout{span_of(planes.height, height, frame.height), span_of(planes.width, width, frame.width)};
+    if (how.mirror) {
+        layout.x.plan.mirrored = true;
+        layout.x.before = frame.width - layout.x.plan.outputs - layout.x.before;
+    }
+    return layout;
 }
 
 // value = gain * sample + bias, and what padding becomes.
@@ -120,6 +128,9 @@ void copy_plane(const Plane<T>& plane, const Layout& layout, const Affine& affin
     for (std::uint32_t i = 0; i < layout.y.plan.outputs; ++i) {
         const T* from = plane.data + (layout.y.plan.first + std::uint64_t{i}) * plane.row_stride + layout.x.plan.first;
         scale(from, layout.x.plan.outputs, affine.gain, affine.bias, out);
+        if (layout.x.plan.mirrored) {
+            std::reverse(out, out + layout.x.plan.outputs);
+        }
         out += out_stride;
     }
 }
@@ -199,6 +210,26 @@ Status run(const Job& job, float* out) noexcept {
 }
 
 }  // namespace
+
+Status cut(Planes& planes, const Window& window) noexcept {
+    const auto outside = [](std::int64_t first, std::int64_t count, std::int64_t all) {
+        return first < 0 || first > all || count < 1 || count > all - first;
+    };
+    if (outside(window.top, window.height, planes.height)) {
+        return failure(Code::shape, "a window of {} rows from row {} on is not within the image's {}")
+            .with(window.height, window.top, planes.height);
+    }
+    if (outside(window.left, window.width, planes.width)) {
+        return failure(Code::shape, "a window of {} columns from column {} on is not within the image's {}")
+            .with(window.width, window.left, planes.width);
+    }
+    const auto first =
+        static_cast<std::uint64_t>(window.top) * planes.row_stride + static_cast<std::uint64_t>(window.left);
+    planes.data += first * sample_bytes(planes.type);
+    planes.height = static_cast<std::uint32_t>(window.height);
+    planes.width = static_cast<std::uint32_t>(window.width);
+    return success();
+}
 
 Frame frame_of(const Planes& planes, const Preprocess& how) noexcept {
     const bool keeps_size = how.size == 0;

@@ -88,14 +88,15 @@ bool plan_with(const AxisPlan& plan, WeightOrder order, Buffer& storage, AxisWei
         const Reach<Real> reach = triangle.reach(plan.first + i);
         // Near the end, taps reach back from the border rather than beyond it; the spare ones weigh nothing.
         const std::int64_t start = std::min(reach.begin, extent.high - extent.taps);
-        starts[i] = static_cast<std::int32_t>(start - extent.low);
+        const std::uint64_t place = plan.mirrored ? outputs - 1 - i : i;
+        starts[place] = static_cast<std::int32_t>(start - extent.low);
         Real total = 0;
         for (std::int64_t at = reach.begin; at < reach.end; ++at) {
             total += triangle.weight(reach, at);
         }
         for (std::int64_t at = reach.begin; at < reach.end; ++at) {
             const auto tap = static_cast<std::uint64_t>(at - start);
-            values[i * output_step + tap * tap_step] = static_cast<float>(triangle.weight(reach, at) / total);
+            values[place * output_step + tap * tap_step] = static_cast<float>(triangle.weight(reach, at) / total);
         }
     }
     weights.view = {starts, values, static_cast<std::int32_t>(outputs), static_cast<std::int32_t>(taps)};

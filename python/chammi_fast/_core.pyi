@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 # Code ("ok", "missing", "unreadable", "truncated", "corrupt", "unsupported", "limit" or "shape"), byte offset, cause.
 _Status: TypeAlias = tuple[str, int | None, str]
+Preprocessed: TypeAlias = tuple[_Status, NDArray[np.float32] | None]
 _Choice: TypeAlias = Literal["chosen", "absent", "unknown"]
 _Samples: TypeAlias = NDArray[np.integer[Any] | np.floating[Any]]
 
@@ -25,9 +26,16 @@ class StreamOptions(TypedDict):
     look_ahead: int
     pixel_limit: int
 
-# Batches in input order, prepared by threads of its own.
+# Batches in input order, prepared by threads of its own. Windows are (N, 4), flips (N,), both C-contiguous.
 class Stream:
-    def __init__(self, paths: list[bytes], channel_widths: list[int], options: StreamOptions) -> None: ...
+    def __init__(
+        self,
+        paths: list[bytes],
+        channel_widths: list[int],
+        options: StreamOptions,
+        windows: NDArray[np.int64] | None = None,
+        flips: NDArray[np.bool_] | None = None,
+    ) -> None: ...
     # Waits for the next batch; None after the last one. A status of None means that all is well.
     def next(self) -> tuple[NDArray[np.float32], list[_Status | None]] | None: ...
     # Stops the threads and waits for them; next() returns None afterwards.
@@ -40,7 +48,10 @@ def decode_planes(
 ) -> tuple[_Status, _Samples | None]: ...
 
 # Planes (C, H, W), C-contiguous, as one image (C, H, W) of a batch; of the options, only those about the image matter.
-def preprocess(planes: _Samples, options: StreamOptions) -> tuple[_Status, NDArray[np.float32] | None]: ...
+# The window is (1, 4).
+def preprocess(
+    planes: _Samples, options: StreamOptions, window: NDArray[np.int64] | None = None, flip: bool = False
+) -> Preprocessed: ...
 def refold(tape: _Samples, channel_width: int) -> _Samples: ...
 def isa() -> str: ...
 def use_isa(name: str) -> _Choice: ...

@@ -22,6 +22,9 @@ from chammi_fast.images import Batch, ImageInfo, ImageStatus, probe, stream_batc
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from chammi_fast.images import Preprocess
 
 FETCHERS = 16
@@ -30,7 +33,7 @@ FETCHERS = 16
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """What `chammi_fast.images.stream_batches` takes; `channel_widths` has one width per path, or is None."""
+    """What `chammi_fast.images.stream_batches` takes; what may be None has one row per path otherwise."""
 
     paths: Sequence[str]
     channel_widths: Sequence[int] | None
@@ -39,6 +42,8 @@ class StreamPlan:
     batch_size: int
     threads: int = 0
     look_ahead: int = 2
+    windows: NDArray[np.integer[Any]] | None = None
+    flips: NDArray[np.bool_] | None = None
 
 
 def stream_any(plan: StreamPlan) -> Iterator[Batch]:
@@ -143,15 +148,17 @@ def _finish(plan: StreamPlan, fetched: _Fetched) -> Batch:
 
 
 def _open(plan: StreamPlan, files: Sequence[str], first: int, look_ahead: int) -> Iterator[Batch]:
-    widths = plan.channel_widths
+    some = slice(first, first + len(files))
     return stream_batches(
         files,
-        None if widths is None else widths[first : first + len(files)],
+        None if plan.channel_widths is None else plan.channel_widths[some],
         plan.preprocess,
         channels=plan.channels,
         batch_size=plan.batch_size,
         threads=plan.threads,
         look_ahead=look_ahead,
+        windows=None if plan.windows is None else plan.windows[some],
+        flips=None if plan.flips is None else plan.flips[some],
     )
 
 

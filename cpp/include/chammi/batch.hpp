@@ -16,7 +16,9 @@ namespace chammi {
 struct BatchPlan {
     std::vector<std::string> paths;
     std::vector<std::uint32_t> channel_widths;  // one for all, or one per path; 0: no tape
-    Preprocess how;                             // its spans must view `mean` and `deviation`
+    std::vector<Window> windows;                // none, or one per path: what is left of each image
+    std::vector<bool> mirrored;                 // none, or one per path
+    Preprocess how;                             // its spans view `mean` and `deviation` once the stream is made
     std::vector<float> mean;
     std::vector<float> deviation;
     std::uint32_t channels = 0;    // 0: those of the batch's first image that can be decoded and held so many times

@@ -41,7 +41,7 @@ struct Kernels {
                       float* out) noexcept;
 
     /// The horizontal pass: out[i] = gain * (sum over k of weight(i, k) * from[start[i] + k]) + bias. Starts never
-    /// fall. Up to 7 values behind the last one that is used are read, and have no influence.
+    /// fall, or never rise. Up to 7 values behind the last one that is used are read, and have no influence.
     void (*stretch)(const float* from, const AxisView& axis, float gain, float bias, float* out) noexcept;
 
     /// out[x] = gain * from[x] + bias.

@@ -14,8 +14,7 @@ struct AxisPlan {
     std::uint32_t outputs = 0;
     std::uint64_t resized = 0;  // a thin strip's longer side can become very long
     std::uint64_t first = 0;
-
-    [[nodiscard]] bool operator==(const AxisPlan&) const noexcept = default;
+    bool mirrored = false;  // the last of the outputs comes first
 };
 
 enum class WeightOrder : std::uint8_t {

@@ -4,12 +4,15 @@
 //
 // The inputs of neighbouring outputs lie close together. Where those of eight outputs span less than eight pixels
 // (growing), or those of either four do (shrinking to less than half), a tap loads the stretch as it is and permutes
-// it; only beyond does it gather.
+// it; only beyond does it gather. Mirrored outputs take their inputs from right to left: the first of a stretch may be
+// its last output's.
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 
 #include "chammi/kernels.hpp"
 
@@ -27,7 +30,8 @@ struct Near {
     __m256i index;
 
     explicit Near(const std::int32_t* start) noexcept
-        : base(*start), index(_mm256_sub_epi32(load_starts(start), _mm256_set1_epi32(base))) {}
+        : base(std::min(start[0], start[wide - 1])),
+          index(_mm256_sub_epi32(load_starts(start), _mm256_set1_epi32(base))) {}
 
     [[nodiscard]] __m256 take(const float* from) const noexcept {
         return _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + base), index);
@@ -40,8 +44,8 @@ struct Halves {
     __m256i index;
 
     explicit Halves(const std::int32_t* start) noexcept
-        : low(start[0]),
-          high(start[wide / 2]),
+        : low(std::min(start[0], start[wide / 2 - 1])),
+          high(std::min(start[wide / 2], start[wide - 1])),
           index(_mm256_sub_epi32(load_starts(start), _mm256_setr_epi32(low, low, low, low, high, high, high, high))) {}
 
     [[nodiscard]] __m256 take(const float* from) const noexcept {
@@ -79,9 +83,9 @@ void stretch_by_eights(const float* from, const AxisView& axis, float gain, floa
     for (; i + wide <= axis.outputs; i += wide) {
         const std::int32_t* start = axis.start + i;
         __m256 sum;
-        if (start[7] - start[0] < wide) {
+        if (std::abs(start[7] - start[0]) < wide) {
             sum = sum_taps<Near>(from, axis, i);
-        } else if (start[3] - start[0] < wide && start[7] - start[4] < wide) {
+        } else if (std::abs(start[3] - start[0]) < wide && std::abs(start[7] - start[4]) < wide) {
             sum = sum_taps<Halves>(from, axis, i);
         } else {
             sum = sum_taps<Far>(from, axis, i);

@@ -6,7 +6,7 @@ import operator
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,9 +20,10 @@ from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-    from chammi_fast._core import StreamOptions
+    from chammi_fast._core import Preprocessed, StreamOptions
+    from chammi_fast.images.reading import Samples
 
 
 @dataclass(frozen=True)
@@ -50,23 +51,31 @@ class _Pace:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What a stream works on."""
+class _Views:
+    """What is taken of which files."""
 
     paths: Sequence[str | os.PathLike[str]]
     widths: list[int]
-    settings: StreamOptions
+    windows: NDArray[np.int64] | None
+    flips: NDArray[np.bool_] | None
 
     def width(self, image: int) -> int:
         return self.widths[0 if len(self.widths) == 1 else image]
 
+    def preprocess(self, image: int, planes: Samples, settings: StreamOptions) -> Preprocessed:
+        window = None if self.windows is None else self.windows[image : image + 1]
+        return _core.preprocess(planes, settings, window, self.flips is not None and bool(self.flips[image]))
 
-def load_batch(
+
+def load_batch(  # noqa: PLR0913 - all but three are named at the call
     paths: Sequence[str | os.PathLike[str]],
     channel_width: int | Sequence[int | None] | None = None,
     preprocess: Preprocess | None = None,
     threads: int = 0,
     channels: int | None = None,
+    *,
+    windows: ArrayLike | None = None,
+    flips: ArrayLike | None = None,
 ) -> Batch:
     """Read, decode and preprocess images into one batch.
 
@@ -77,17 +86,22 @@ def load_batch(
     threads : 0 for as many as there are usable processors
     channels : C after the mask policy; by default as many as mean and std are given for, else those of the first
         image that can be decoded
+    windows : (N, 4) whole numbers: top, left, height and width, in pixels of a plane, of what is left of each image.
+        A window becomes exactly the size, each side by itself, as torchvision's ``resized_crop(..., antialias=True)``
+        has it: nothing beyond the window has an influence. By default all of an image is used, as `preprocess` says.
+    flips : (N,) truth values: where left and right change places at the end
 
     Returns
     -------
     A batch with a row and a status for each path. An image that fails, or has another number of channels, or (without
-    a size) another height and width than the first one decoded, is a row of NaN; nothing is raised for it. Where there
-    is not enough memory for the batch, all images fail and the array has no channels.
+    a size) another height and width than the first one decoded, or does not hold its window, is a row of NaN; nothing
+    is raised for it. Where there is not enough memory for the batch, all images fail and the array has no channels.
     """
     preprocess = preprocess or Preprocess()
     expected = channels or preprocess.channels or 0
-    pace = _Pace(expected, batch_size=max(_count(paths), 1), threads=threads, look_ahead=0)
-    for batch in _batches(*_open(paths, channel_width, preprocess, pace)):
+    views = _view(paths, channel_width, windows, flips)
+    pace = _Pace(expected, batch_size=max(len(paths), 1), threads=threads, look_ahead=0)
+    for batch in _batches(*_open(views, preprocess, pace)):
         return batch
     side = preprocess.size or 0
     return Batch(np.empty((0, expected, side, side), np.float32), ())
@@ -102,6 +116,8 @@ def stream_batches(  # noqa: PLR0913 - all but three are named at the call
     batch_size: int,
     threads: int = 0,
     look_ahead: int = 2,
+    windows: ArrayLike | None = None,
+    flips: ArrayLike | None = None,
 ) -> Iterator[Batch]:
     """Yield batches in input order while threads prepare up to `look_ahead` further ones.
 
@@ -114,20 +130,20 @@ def stream_batches(  # noqa: PLR0913 - all but three are named at the call
     if look_ahead < 0:
         raise ValueError(f"look_ahead cannot be negative, as {look_ahead} is.")
     pace = _Pace(channels, batch_size, threads, look_ahead)
-    return _batches(*_open(paths, channel_width, preprocess, pace))
+    return _batches(*_open(_view(paths, channel_width, windows, flips), preprocess, pace))
 
 
-def _batches(stream: _core.Stream, job: _Job) -> Iterator[Batch]:
+def _batches(stream: _core.Stream, views: _Views, settings: StreamOptions) -> Iterator[Batch]:
     first = 0
     try:
         while (loaded := stream.next()) is not None:
             count = len(loaded[1])
-            named = zip(job.paths[first : first + count], loaded[1], strict=True)
+            named = zip(views.paths[first : first + count], loaded[1], strict=True)
             status = tuple(ImageStatus(os.fspath(path), *(found or ())) for path, found in named)
             batch = Batch(loaded[0], status)
             del loaded
             if any(one.code == "unsupported" for one in status):
-                batch = _complete(batch, first, job)
+                batch = _complete(batch, first, views, settings)
             first += count
             yield batch
             del batch  # or the caller's batch would be kept while the next one is waited for
@@ -135,19 +151,19 @@ def _batches(stream: _core.Stream, job: _Job) -> Iterator[Batch]:
         stream.close()
 
 
-def _complete(batch: Batch, first: int, job: _Job) -> Batch:
+def _complete(batch: Batch, first: int, views: _Views, settings: StreamOptions) -> Batch:
     """Decode what the core left out by other means, and preprocess that as the rest."""
     images, status = batch.images, list(batch.status)
-    framed = any(one.ok for one in status) or (job.settings["channels"] > 0 and job.settings["size"] > 0)
+    framed = any(one.ok for one in status) or (settings["channels"] > 0 and settings["size"] > 0)
     for place, refused in enumerate(batch.status):
         if refused.code != "unsupported":
             continue
         try:
-            planes = fallback.decode_planes(refused.path, job.width(first + place), PIXEL_LIMIT, refused.error())
+            planes = fallback.decode_planes(refused.path, views.width(first + place), PIXEL_LIMIT, refused.error())
         except DecodeError as error:
             status[place] = ImageStatus.of(error)
             continue
-        found, image = _core.preprocess(planes, job.settings)
+        found, image = views.preprocess(first + place, planes, settings)
         if image is not None and not framed:
             images = np.full((len(status), *image.shape), np.nan, np.float32)
             framed = True
@@ -162,18 +178,12 @@ def _complete(batch: Batch, first: int, job: _Job) -> Batch:
     return Batch(images, tuple(status))
 
 
-def _open(
-    paths: Sequence[str | os.PathLike[str]],
-    channel_width: int | Sequence[int | None] | None,
-    preprocess: Preprocess,
-    pace: _Pace,
-) -> tuple[_core.Stream, _Job]:
+def _open(views: _Views, preprocess: Preprocess, pace: _Pace) -> tuple[_core.Stream, _Views, StreamOptions]:
     if pace.channels < 0 or pace.threads < 0:
         raise ValueError(f"channels and threads cannot be negative, as {pace.channels} or {pace.threads} is.")
-    count = _count(paths)
-    widths = _widths(channel_width)
-    if len(widths) not in (1, count):
-        raise ValueError(f"{count} paths come with {len(widths)} channel widths.")
+    if views.windows is not None and (preprocess.size is None or preprocess.resize != "shorter"):
+        raise ValueError("windows are resized to preprocess.size: it cannot be None, nor preprocess.resize 'none'.")
+    count = len(views.paths)
     expected = preprocess.channels
     if expected not in (None, pace.channels):
         raise ValueError(f"mean and std name {expected} channels where {pace.channels} are expected.")
@@ -192,14 +202,37 @@ def _open(
         "look_ahead": min(pace.look_ahead, count),
         "pixel_limit": PIXEL_LIMIT,
     }
-    job = _Job(paths, widths, settings)
-    return _core.Stream([os.fsencode(path) for path in paths], job.widths, settings), job
+    paths = [os.fsencode(path) for path in views.paths]
+    return _core.Stream(paths, views.widths, settings, views.windows, views.flips), views, settings
 
 
-def _count(paths: Sequence[str | os.PathLike[str]]) -> int:
+def _view(
+    paths: Sequence[str | os.PathLike[str]],
+    channel_width: int | Sequence[int | None] | None,
+    windows: ArrayLike | None,
+    flips: ArrayLike | None,
+) -> _Views:
     if isinstance(paths, str | bytes | os.PathLike):
         raise TypeError(f"paths is a list of paths, not a single one: give [{paths!r}].")
-    return len(paths)
+    widths = _widths(channel_width)
+    if len(widths) not in (1, len(paths)):
+        raise ValueError(f"{len(paths)} paths come with {len(widths)} channel widths.")
+    corners = (
+        None if windows is None else _per_image("windows", windows, (len(paths), 4), "iu").astype(np.int64, copy=False)
+    )
+    mirrored = None if flips is None else _per_image("flips", flips, (len(paths),), "b")
+    return _Views(paths, widths, corners, mirrored)
+
+
+def _per_image(name: str, values: ArrayLike, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
+    """Return an array of its own, C-contiguous, after a check."""
+    array = np.array(values, order="C")
+    if array.size == shape[0] == 0:  # an empty list says nothing of types and sides
+        return np.empty(shape, np.int64 if kinds == "iu" else np.bool_)
+    if array.shape != shape or array.dtype.kind not in kinds:
+        what = "truth values" if kinds == "b" else "whole numbers"
+        raise ValueError(f"{name} are {what} of the shape {shape} for these paths, not {array.dtype} {array.shape}.")
+    return array
 
 
 def _widths(channel_width: int | Sequence[int | None] | None) -> list[int]:
