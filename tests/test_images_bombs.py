@@ -152,9 +152,11 @@ def tiled(height: int, width: int, side: int) -> bytes:
 
 
 def test_tiles_that_hold_far_more_than_their_image() -> None:
-    with pytest.raises(LimitError, match="far more than their image"):
-        read_image(tiled(1, 2**20, 4096))
+    for read in (read_image, read_planes, probe):
+        with pytest.raises(LimitError, match="far more than their image"):
+            read(tiled(1, 2**20, 4096))
     assert read_image(tiled(1, 5000, 512)).shape == (1, 5000)
+    assert probe(tiled(1, 5000, 512)).tile == (512, 512)
 
 
 RAW = bytes(range(240)) * 2

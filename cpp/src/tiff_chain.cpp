@@ -118,6 +118,9 @@ Status probe(ConstBytes in, std::uint32_t page, const Limits& limits, ImageInfo&
     for (; status.ok() && !chain.at_end(); ++pages) {
         if (pages == page) {
             outcome = chain.read(found);
+            if (outcome.ok()) {
+                outcome = check_overhang(Source{in, limits, image_bytes(found.info)}, found);
+            }
         }
         status = chain.advance();
     }

@@ -306,14 +306,20 @@ void interleave(const T* plane, std::uint64_t pixels, std::uint32_t samples, T* 
 
 }  // namespace
 
+Status check_overhang(const Source& source, const Page& page) noexcept {
+    if (overhang(page) > source.excess_left) {
+        return failure(Code::limit, "tiles of {} x {} pixels hold far more than their image")
+            .with(page.info.tile_height, page.info.tile_width);
+    }
+    return success();
+}
+
 Status decode_page(Source& source, const Page& page, Workspace& work, Bytes out) noexcept {
     const ImageInfo& info = page.info;
-    const std::uint64_t excess = overhang(page);
-    if (excess > source.excess_left) {
-        return failure(Code::limit, "tiles of {} x {} pixels hold far more than their image")
-            .with(info.tile_height, info.tile_width);
+    if (const Status status = check_overhang(source, page); !status.ok()) {
+        return status;
     }
-    source.excess_left -= excess;
+    source.excess_left -= overhang(page);
     if (!info.planar) {
         return decode_segments(source, page, 0, work, out);
     }

@@ -95,6 +95,9 @@ struct Source {
                       std::max(3 * bytes, std::min(limits.pixels, std::uint64_t{1} << 56U))) {}
 };
 
+/// Whether the page's tiles hold more beyond their image than may still be decoded.
+Status check_overhang(const Source& source, const Page& page) noexcept;
+
 /// Fills `out`, image_bytes(page.info) long, with (height, width, samples) in native byte order.
 Status decode_page(Source& source, const Page& page, Workspace& work, Bytes out) noexcept;
 

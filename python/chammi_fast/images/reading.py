@@ -76,6 +76,10 @@ class ImageInfo:
 def probe(source: Source, page: int = 0, *, pixel_limit: int = PIXEL_LIMIT) -> ImageInfo:
     """Read the header of an image.
 
+    What it says is checked as `read_image` does it. What the header does not tell is not: whether the pixels are there
+    and whole, whether strips or tiles share their bytes beyond measure, and whether all pages together, which
+    `read_planes` reads, are within the limit.
+
     Raises
     ------
     DecodeError
