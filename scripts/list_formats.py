@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -71,7 +70,7 @@ def table(corpora: Path) -> str:
 
 def outcome(path: Path, facts: dict[str, str]) -> tuple[str, str]:
     """Return what reads the image, and whether it is equal to what at least two other decoders agree on."""
-    (code, _, _), _ = _core.decode(os.fsencode(path), True, 0, PIXEL_LIMIT)
+    (code, _, _), _ = _core.decode(path, 0, PIXEL_LIMIT)
     try:
         samples = read_image(path)
     except UnsupportedFormatError:

@@ -154,7 +154,7 @@ def test_a_mask_alone_is_no_image(tmp_path: Path) -> None:
     ("options", "complaint"),
     [
         ({"channel_width": 0}, "channel_width"),
-        ({"channel_width": [3, 3]}, "1 paths come with 2 channel widths"),
+        ({"channel_width": [3, 3]}, "1 images come with 2 channel widths"),
         ({"preprocess": Preprocess(mean=[0.1]), "channels": 3}, "mean and std name 1 channels where 3 are expected"),
         ({"threads": -1}, "threads"),
         ({"channels": -1}, "channels"),

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 SIZE = 16
 
 
-def open_stream(paths: Sequence[Path], **changes: Any) -> _core.Stream:
+def open_stream(sources: Sequence[Path | bytes], **changes: Any) -> _core.Stream:
     options: Any = {
         "size": SIZE, "resize": True, "value_range": None, "mask": "keep", "mean": [], "std": [], "channels": 1,
         "batch_size": 1, "threads": 2, "look_ahead": 0, "pixel_limit": 2**28,
     }  # fmt: skip
-    return _core.Stream([os.fsencode(path) for path in paths], [0], options | changes)
+    return _core.Stream(sources, [0], options | changes)
 
 
 def run_together(work: Callable[[], None], threads: int) -> None:
@@ -151,9 +151,9 @@ def test_whole_numbers_of_any_kind_are_channel_widths(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["a.png", b"a.png", os.fspath])
 def test_one_path_is_no_list_of_paths(path: Any, tmp_path: Path) -> None:
     one: Any = tmp_path if callable(path) else path
-    with pytest.raises(TypeError, match="paths is a list of paths"):
+    with pytest.raises(TypeError, match="sources is a list of paths or bytes"):
         load_batch(one)
-    with pytest.raises(TypeError, match="paths is a list of paths"):
+    with pytest.raises(TypeError, match="sources is a list of paths or bytes"):
         stream_batches(one, None, Preprocess(), channels=1, batch_size=1)
 
 
@@ -161,6 +161,5 @@ def test_the_core_refuses_settings_that_contradict_each_other(numbered: list[Pat
     for change in ({"mean": [0.1, 0.2]}, {"std": [0.1, 0.2]}):
         with pytest.raises(ValueError, match="mean and std"):
             open_stream(numbered[:1], **change)
-    paths = [os.fsencode(path) for path in numbered[:3]]
     with pytest.raises(ValueError, match="channel widths"):
-        _core.Stream(paths, [4, 4], {})  # type: ignore[typeddict-item]
+        _core.Stream(numbered[:3], [4, 4], {})  # type: ignore[typeddict-item]

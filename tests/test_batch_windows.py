@@ -245,16 +245,15 @@ def test_the_core_checks_windows(tmp_path: Path) -> None:
         "size": 8, "resize": True, "value_range": None, "mask": "keep", "mean": [], "std": [], "channels": 1,
         "batch_size": 1, "threads": 1, "look_ahead": 0, "pixel_limit": 2**28,
     }  # fmt: skip
-    name = str(path).encode()
     right = np.array([[0, 0, 4, 4]])
     for windows in (right[:, :3].copy(), right[0], np.repeat(right, 2, axis=0)):
         with pytest.raises(ValueError, match="windows are four numbers"):
-            _core.Stream([name], [0], options, windows)
+            _core.Stream([path], [0], options, windows)
     with pytest.raises(ValueError, match="come with a size"):
-        _core.Stream([name], [0], options | {"size": 0}, right)
+        _core.Stream([path], [0], options | {"size": 0}, right)
     with pytest.raises(ValueError, match="flips are one"):
-        _core.Stream([name], [0], options, right, np.array([True, False]))
+        _core.Stream([path], [0], options, right, np.array([True, False]))
     strange: list[Any] = [right.astype(np.float64), right.astype(np.int32), np.repeat(right, 2, axis=1)[:, ::2]]
     for wrong in strange:
         with pytest.raises(TypeError):
-            _core.Stream([name], [0], options, wrong)
+            _core.Stream([path], [0], options, wrong)

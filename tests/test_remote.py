@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 import threading
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import pytest
 from pyarrow import csv
 
 import chammi_fast
-from chammi_fast.errors import FileReadError, ManifestError, MissingExtraError
+from chammi_fast.errors import FileReadError, ManifestError, MissingExtraError, UnsupportedFormatError
 from chammi_fast.files import is_url
 from chammi_fast.images import Preprocess, load_batch
 from chammi_fast.remote import StreamPlan, check_protocols, probe_any, stream_any
@@ -37,15 +37,6 @@ def store() -> Iterator[Any]:
     system.store.clear()
     yield system
     system.store.clear()
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, where nothing may be left."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 def tape(number: int) -> bytes:
@@ -70,16 +61,13 @@ def plan_of(paths: list[str], **changes: object) -> StreamPlan:
 
 @pytest.mark.parametrize("look_ahead", [0, 1, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_urls_give_what_local_files_give(
-    look_ahead: int, batch_size: int, store: Any, tmp_path: Path, scratch: Path
-) -> None:
+def test_urls_give_what_local_files_give(look_ahead: int, batch_size: int, store: Any, tmp_path: Path) -> None:
     urls, paths = fill(store, tmp_path, 11)
     expected = load_batch(paths, SIDE, Preprocess(size=16))
     batches = list(stream_any(plan_of(urls, look_ahead=look_ahead, batch_size=batch_size)))
     np.testing.assert_array_equal(np.concatenate([batch.images for batch in batches]), expected.images)
     assert [status.path for batch in batches for status in batch.status] == urls
     assert all(status.ok for batch in batches for status in batch.status)
-    assert not list(scratch.iterdir())
 
 
 def test_widths_belong_to_their_rows(store: Any, tmp_path: Path) -> None:
@@ -131,7 +119,7 @@ def test_fetching_ahead_is_bounded(store: Any, tmp_path: Path, monkeypatch: pyte
     assert len(fetched) <= 6
 
 
-def test_an_abandoned_stream_leaves_nothing(store: Any, tmp_path: Path, scratch: Path) -> None:
+def test_an_abandoned_stream_leaves_nothing(store: Any, tmp_path: Path) -> None:
     urls, _ = fill(store, tmp_path, 12)
     before = threading.active_count()
     stream = stream_any(plan_of(urls, batch_size=2))
@@ -139,7 +127,23 @@ def test_an_abandoned_stream_leaves_nothing(store: Any, tmp_path: Path, scratch:
     del stream
     gc.collect()
     assert threading.active_count() == before
-    assert not list(scratch.iterdir())
+
+
+def test_what_was_fetched_is_given_back(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tape(0)
+    size = 2**20
+
+    def cat_file(self: Any, path: str, **options: object) -> bytes:
+        return image + bytes(size)  # what follows a PNG is ignored
+
+    monkeypatch.setattr(type(store), "cat_file", cat_file)
+    urls = [f"memory://cells/{number}.png" for number in range(60)]
+    tracemalloc.start()
+    for batch in stream_any(plan_of(urls, batch_size=2, look_ahead=1)):
+        assert all(status.ok for status in batch.status)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10 * size
 
 
 def test_probing(store: Any, tmp_path: Path) -> None:
@@ -147,6 +151,9 @@ def test_probing(store: Any, tmp_path: Path) -> None:
     assert probe_any("memory://cells/0.png") == probe_any(str(tmp_path / "0.png"))
     with pytest.raises(FileReadError, match=r"memory://cells/7\.png"):
         probe_any("memory://cells/7.png")
+    store.pipe_file("/cells/text.png", b"no image at all")
+    with pytest.raises(UnsupportedFormatError, match=r"memory://cells/text\.png: the file is neither"):
+        probe_any("memory://cells/text.png")
 
 
 def test_protocols_are_checked_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:

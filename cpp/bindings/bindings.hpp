@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "chammi/buffer.hpp"
+#include "chammi/file.hpp"
 #include "chammi/image.hpp"
 #include "chammi/status.hpp"
 
@@ -24,6 +25,9 @@ py::array adopt(const std::shared_ptr<Buffer>& buffer, const py::dtype& dtype, c
 const char* name_of(SampleType type) noexcept;
 /// The type that NumPy gives that name.
 SampleType type_of(const py::dtype& dtype);
+
+/// Bytes are an encoded image, which lives as long as the object; what else there is, is a path, as for os.fsencode.
+ImageSource source_from(py::handle source);
 
 void register_images(py::module_& module);
 void register_batch(py::module_& module);

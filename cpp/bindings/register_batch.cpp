@@ -24,7 +24,9 @@ Mask mask_from(const std::string& name) {
 // the threads behind: the child can neither use nor end the stream, and lets go of it.
 class Stream {
  public:
-    explicit Stream(BatchPlan plan) : stream_(std::make_unique<BatchStream>(std::move(plan))) {}
+    /// `sources` holds the bytes that the plan views.
+    Stream(BatchPlan plan, py::tuple sources)
+        : sources_(std::move(sources)), stream_(std::make_unique<BatchStream>(std::move(plan))) {}
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
     Stream(Stream&&) = delete;
@@ -87,6 +89,7 @@ class Stream {
 
     [[nodiscard]] bool forked() const noexcept { return ::getpid() != owner_; }
 
+    py::tuple sources_;
     std::unique_ptr<BatchStream> stream_;
     pid_t owner_ = ::getpid();
 };
@@ -99,33 +102,33 @@ Window window_at(const std::int64_t* values) noexcept {
 }
 
 void place_images(BatchPlan& plan, const Windows& windows, const Flips& flips) {
-    const auto count = static_cast<py::ssize_t>(plan.paths.size());
+    const auto count = static_cast<py::ssize_t>(plan.sources.size());
     if (windows.has_value()) {
         if (windows->ndim() != 2 || windows->shape(0) != count || windows->shape(1) != 4 || plan.how.size == 0) {
-            throw py::value_error("windows are four numbers for each path, and come with a size");
+            throw py::value_error("windows are four numbers for each image, and come with a size");
         }
         plan.how.resize = Resize::both;
-        plan.windows.reserve(plan.paths.size());
+        plan.windows.reserve(plan.sources.size());
         for (py::ssize_t i = 0; i < count; ++i) {
             plan.windows.push_back(window_at(windows->data(i, 0)));
         }
     }
     if (flips.has_value()) {
         if (flips->ndim() != 1 || flips->shape(0) != count) {
-            throw py::value_error("flips are one truth value for each path");
+            throw py::value_error("flips are one truth value for each image");
         }
         plan.mirrored.assign(flips->data(), flips->data() + count);
     }
 }
 
 // The keys are those of _core.pyi's StreamOptions; chammi_fast.images has validated the values.
-BatchPlan plan_from(std::vector<std::string> paths, std::vector<std::uint32_t> channel_widths,
+BatchPlan plan_from(std::vector<ImageSource> sources, std::vector<std::uint32_t> channel_widths,
                     const py::dict& options) {
-    if (channel_widths.size() != 1 && channel_widths.size() != paths.size()) {
-        throw py::value_error("channel widths are one for all paths, or one for each");
+    if (channel_widths.size() != 1 && channel_widths.size() != sources.size()) {
+        throw py::value_error("channel widths are one for all images, or one for each");
     }
     BatchPlan plan;
-    plan.paths = std::move(paths);
+    plan.sources = std::move(sources);
     plan.channel_widths = std::move(channel_widths);
     plan.how.size = options["size"].cast<std::uint32_t>();
     plan.how.resize = options["resize"].cast<bool>() ? Resize::shorter : Resize::none;
@@ -176,7 +179,7 @@ Status preprocess_image(Planes planes, const BatchPlan& plan, Frame& frame, Buff
 }
 
 py::tuple preprocess_planes(const py::array& array, const py::dict& options, const Windows& window, bool flip) {
-    BatchPlan plan = plan_from({std::string{}}, {0}, options);
+    BatchPlan plan = plan_from({ImageSource{}}, {0}, options);
     plan.how.mirror = flip;
     place_images(plan, window, std::nullopt);
     const auto channels = static_cast<std::uint32_t>(array.shape(0));
@@ -204,13 +207,19 @@ py::tuple preprocess_planes(const py::array& array, const py::dict& options, con
 
 void register_batch(py::module_& module) {  // NOLINT(misc-const-correctness)
     py::class_<Stream>(module, "Stream")
-        .def(py::init([](std::vector<std::string> paths, std::vector<std::uint32_t> channel_widths,
+        .def(py::init([](const py::sequence& sources, std::vector<std::uint32_t> channel_widths,
                          const py::dict& options, const Windows& windows, const Flips& flips) {
-                 BatchPlan plan = plan_from(std::move(paths), std::move(channel_widths), options);
+                 py::tuple kept{sources};
+                 std::vector<ImageSource> images;
+                 images.reserve(kept.size());
+                 for (const py::handle source : kept) {
+                     images.push_back(source_from(source));
+                 }
+                 BatchPlan plan = plan_from(std::move(images), std::move(channel_widths), options);
                  place_images(plan, windows, flips);
-                 return std::make_unique<Stream>(std::move(plan));
+                 return std::make_unique<Stream>(std::move(plan), std::move(kept));
              }),
-             py::arg("paths"), py::arg("channel_widths"), py::arg("options"),
+             py::arg("sources"), py::arg("channel_widths"), py::arg("options"),
              py::arg("windows").noconvert() = py::none(), py::arg("flips").noconvert() = py::none())
         .def("next", &Stream::next)
         .def("close", &Stream::close);

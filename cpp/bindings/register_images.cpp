@@ -3,7 +3,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "bindings.hpp"
 #include "chammi/decode.hpp"
@@ -12,24 +11,6 @@
 namespace chammi::bindings {
 namespace {
 
-// An encoded image: the path of its file, or its bytes, which live as long as the Python object they are in.
-struct Source {
-    std::optional<std::string> path;
-    ConstBytes bytes;
-};
-
-ConstBytes view_of(const py::bytes& object) {
-    const auto view = static_cast<std::string_view>(object);
-    return {reinterpret_cast<const std::uint8_t*>(view.data()), view.size()};
-}
-
-Source unpack_source(const py::bytes& source, bool is_path) {
-    if (is_path) {
-        return {std::string{source}, ConstBytes{}};
-    }
-    return {std::nullopt, view_of(source)};
-}
-
 Workspace& workspace() {
     static thread_local Workspace work;
     return work;
@@ -37,12 +18,13 @@ Workspace& workspace() {
 
 // Runs `step(bytes, workspace)` over the encoded bytes, read from their file where they are in one.
 template <typename Step>
-Status run_unlocked(const Source& source, const Limits& limits, Step step) {
+Status run_unlocked(const ImageSource& source, const Limits& limits, Step step) {
     const py::gil_scoped_release unlocked;
     Workspace& work = workspace();
-    Status status = source.path.has_value() ? read_file(*source.path, limits, work.file) : success();
+    ConstBytes bytes;
+    Status status = read_source(source, limits, work.file, bytes);
     if (status.ok()) {
-        status = step(source.path.has_value() ? std::as_const(work.file).bytes() : source.bytes, work);
+        status = step(bytes, work);
     }
     work.trim();
     return status;
@@ -83,22 +65,22 @@ py::tuple answer(const Status& status, Make make) {
     return py::make_tuple(bindings::to_python(status), status.ok() ? py::object(make()) : py::none());
 }
 
-py::tuple probe_source(const py::bytes& source, bool is_path, std::uint32_t page, std::uint64_t pixel_limit) {
+py::tuple probe_source(const py::object& source, std::uint32_t page, std::uint64_t pixel_limit) {
     ImageInfo info;
     const Limits limits{pixel_limit};
     const auto step = [&](ConstBytes bytes, Workspace& /*work*/) { return probe(bytes, page, limits, info); };
-    const Status status = run_unlocked(unpack_source(source, is_path), limits, step);
+    const Status status = run_unlocked(source_from(source), limits, step);
     return answer(status, [&] { return to_python(info); });
 }
 
-py::tuple decode_source(const py::bytes& source, bool is_path, std::uint32_t page, std::uint64_t pixel_limit) {
+py::tuple decode_source(const py::object& source, std::uint32_t page, std::uint64_t pixel_limit) {
     const auto pixels = std::make_shared<Buffer>();
     ImageInfo info;
     const Limits limits{pixel_limit};
     const auto step = [&](ConstBytes bytes, Workspace& work) {
         return decode(bytes, page, limits, work, info, *pixels);
     };
-    const Status status = run_unlocked(unpack_source(source, is_path), limits, step);
+    const Status status = run_unlocked(source_from(source), limits, step);
     return answer(status, [&] {
         std::vector<py::ssize_t> shape{info.height, info.width};
         if (info.samples > 1) {
@@ -117,8 +99,7 @@ Status copy_planes(const Planes& planes, Buffer& out) noexcept {
     return success();
 }
 
-py::tuple decode_source_planes(const py::bytes& source, bool is_path, std::uint32_t channel_width,
-                               std::uint64_t pixel_limit) {
+py::tuple decode_source_planes(const py::object& source, std::uint32_t channel_width, std::uint64_t pixel_limit) {
     const auto pixels = std::make_shared<Buffer>();
     Planes planes;
     const Limits limits{pixel_limit};
@@ -126,7 +107,7 @@ py::tuple decode_source_planes(const py::bytes& source, bool is_path, std::uint3
         const Status decoded = decode_planes(bytes, channel_width, limits, work, planes);
         return decoded.ok() ? copy_planes(planes, *pixels) : decoded;
     };
-    const Status status = run_unlocked(unpack_source(source, is_path), limits, step);
+    const Status status = run_unlocked(source_from(source), limits, step);
     return answer(status, [&] {
         return adopt(pixels, py::dtype(name_of(planes.type)), {planes.channels, planes.height, planes.width});
     });
@@ -185,11 +166,29 @@ py::array refold_tape(const py::array& tape, std::uint32_t channel_width) {
 
 }  // namespace
 
+ImageSource source_from(py::handle source) {
+    const auto view_of = [](py::handle bytes) {
+        return ConstBytes{reinterpret_cast<const std::uint8_t*>(PyBytes_AS_STRING(bytes.ptr())),
+                          static_cast<std::size_t>(PyBytes_GET_SIZE(bytes.ptr()))};
+    };
+    if (py::isinstance<py::bytes>(source)) {
+        return {std::nullopt, view_of(source)};
+    }
+    auto path = py::reinterpret_steal<py::object>(PyOS_FSPath(source.ptr()));
+    if (path && py::isinstance<py::str>(path)) {
+        path = py::reinterpret_steal<py::object>(PyUnicode_EncodeFSDefault(path.ptr()));
+    }
+    if (!path) {
+        throw py::error_already_set();
+    }
+    const ConstBytes name = view_of(path);
+    return {std::string{name.begin(), name.end()}, ConstBytes{}};
+}
+
 void register_images(py::module_& module) {
-    module.def("probe", &probe_source, py::arg("source"), py::arg("is_path"), py::arg("page"), py::arg("pixel_limit"));
-    module.def("decode", &decode_source, py::arg("source"), py::arg("is_path"), py::arg("page"),
-               py::arg("pixel_limit"));
-    module.def("decode_planes", &decode_source_planes, py::arg("source"), py::arg("is_path"), py::arg("channel_width"),
+    module.def("probe", &probe_source, py::arg("source"), py::arg("page"), py::arg("pixel_limit"));
+    module.def("decode", &decode_source, py::arg("source"), py::arg("page"), py::arg("pixel_limit"));
+    module.def("decode_planes", &decode_source_planes, py::arg("source"), py::arg("channel_width"),
                py::arg("pixel_limit"));
     module.def("refold", &refold_tape, py::arg("tape"), py::arg("channel_width"));
 }

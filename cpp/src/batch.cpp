@@ -11,19 +11,19 @@
 #include <thread>
 
 #include "buffer_pool.hpp"
-#include "chammi/file.hpp"
 
 namespace chammi {
 namespace {
 
-// Reads and decodes one file; the planes lie in `work`.
+// Reads and decodes one image; the planes lie in `work`.
 Status load(const BatchPlan& plan, std::uint64_t image, Workspace& work, Planes& planes, Frame& frame) noexcept {
-    if (const Status status = read_file(plan.paths[image], plan.limits, work.file); !status.ok()) {
+    ConstBytes bytes;
+    if (const Status status = read_source(plan.sources[image], plan.limits, work.file, bytes); !status.ok()) {
         return status;
     }
     const auto& widths = plan.channel_widths;
     const std::uint32_t width = widths.size() == 1 ? widths.front() : widths[image];
-    if (const Status status = decode_planes(work.file.bytes(), width, plan.limits, work, planes); !status.ok()) {
+    if (const Status status = decode_planes(bytes, width, plan.limits, work, planes); !status.ok()) {
         return status;
     }
     if (!plan.windows.empty()) {
@@ -76,7 +76,7 @@ Status check_batch(const Frame& frame, std::uint64_t images, const Limits& limit
 // The plan without more threads or batches ahead than there is work for.
 BatchPlan bounded(BatchPlan plan) noexcept {
     constexpr std::uint64_t most = std::numeric_limits<std::uint32_t>::max();
-    const std::uint64_t images = std::max<std::size_t>(plan.paths.size(), 1);
+    const std::uint64_t images = std::max<std::size_t>(plan.sources.size(), 1);
     plan.batch_size = std::clamp<std::uint64_t>(plan.batch_size, 1, images);
     const std::uint64_t batches = (images + plan.batch_size - 1) / plan.batch_size;
     plan.look_ahead = std::min(plan.look_ahead, static_cast<std::uint32_t>(std::min(batches, most)));
@@ -102,7 +102,7 @@ class BatchStream::Work {
     explicit Work(BatchPlan plan)
         : plan_(bounded(std::move(plan))),
           pool_(std::make_shared<BufferPool>(std::size_t{plan_.look_ahead} + 1)),
-          batches_((plan_.paths.size() + plan_.batch_size - 1) / plan_.batch_size) {
+          batches_((plan_.sources.size() + plan_.batch_size - 1) / plan_.batch_size) {
         plan_.how.mean = plan_.mean;
         plan_.how.deviation = plan_.deviation;
         open_slots(0);
@@ -187,7 +187,7 @@ class BatchStream::Work {
         while (opened_ < batches_ && opened_ < taken_ + ahead) {
             auto slot = std::make_unique<Slot>();
             slot->first = opened_ * plan_.batch_size;
-            slot->images = std::min<std::uint64_t>(plan_.batch_size, plan_.paths.size() - slot->first);
+            slot->images = std::min<std::uint64_t>(plan_.batch_size, plan_.sources.size() - slot->first);
             slot->unfinished = slot->images;
             slot->statuses.resize(slot->images);
             slots_.push_back(std::move(slot));
@@ -198,9 +198,9 @@ class BatchStream::Work {
     Claim claim() noexcept {
         std::unique_lock lock{mutex_};
         work_available_.wait(lock, [this] {
-            return stopped_ || next_image_ == plan_.paths.size() || next_image_ / plan_.batch_size < opened_;
+            return stopped_ || next_image_ == plan_.sources.size() || next_image_ / plan_.batch_size < opened_;
         });
-        if (stopped_ || next_image_ == plan_.paths.size()) {
+        if (stopped_ || next_image_ == plan_.sources.size()) {
             return {};
         }
         const std::uint64_t image = next_image_++;

@@ -140,4 +140,14 @@ Status read_file(const std::string& path, const Limits& limits, Buffer& content)
     return read_rest(file.get(), {head.data(), begun}, size, content);
 }
 
+Status read_source(const ImageSource& source, const Limits& limits, Buffer& content, ConstBytes& bytes) noexcept {
+    if (!source.path.has_value()) {
+        bytes = source.bytes;
+        return success();
+    }
+    const Status status = read_file(*source.path, limits, content);
+    bytes = content.bytes();
+    return status;
+}
+
 }  // namespace chammi

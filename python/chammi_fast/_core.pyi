@@ -1,9 +1,14 @@
 # The C++ core as Python sees it. Private: chammi_fast.images validates arguments and raises errors.
 
+import os
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+
+# The path of an image file, or its bytes.
+_Source: TypeAlias = str | os.PathLike[str] | bytes
 
 # Code ("ok", "missing", "unreadable", "truncated", "corrupt", "unsupported", "limit" or "shape"), byte offset, cause.
 _Status: TypeAlias = tuple[str, int | None, str]
@@ -26,11 +31,11 @@ class StreamOptions(TypedDict):
     look_ahead: int
     pixel_limit: int
 
-# Batches in input order, prepared by threads of its own. Windows are (N, 4), flips (N,), both C-contiguous.
+# Batches of images in input order, prepared by threads of its own. Windows are (N, 4), flips (N,), both C-contiguous.
 class Stream:
     def __init__(
         self,
-        paths: list[bytes],
+        sources: Sequence[_Source],
         channel_widths: list[int],
         options: StreamOptions,
         windows: NDArray[np.int64] | None = None,
@@ -41,11 +46,9 @@ class Stream:
     # Stops the threads and waits for them; next() returns None afterwards.
     def close(self) -> None: ...
 
-def probe(source: bytes, is_path: bool, page: int, pixel_limit: int) -> tuple[_Status, dict[str, Any] | None]: ...
-def decode(source: bytes, is_path: bool, page: int, pixel_limit: int) -> tuple[_Status, _Samples | None]: ...
-def decode_planes(
-    source: bytes, is_path: bool, channel_width: int, pixel_limit: int
-) -> tuple[_Status, _Samples | None]: ...
+def probe(source: _Source, page: int, pixel_limit: int) -> tuple[_Status, dict[str, Any] | None]: ...
+def decode(source: _Source, page: int, pixel_limit: int) -> tuple[_Status, _Samples | None]: ...
+def decode_planes(source: _Source, channel_width: int, pixel_limit: int) -> tuple[_Status, _Samples | None]: ...
 
 # Planes (C, H, W), C-contiguous, as one image (C, H, W) of a batch; of the options, only those about the image matter.
 # The window is (1, 4).

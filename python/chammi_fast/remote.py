@@ -1,20 +1,18 @@
 """Read images that are named by URLs of object stores and other file systems that fsspec knows.
 
-Python threads fetch the files of the coming batches into a folder for temporary files, from which the C++ stream reads
-them as any others. The copy costs little beside a network, is bounded by the look-ahead, and gives remote files every
-format and every message that local ones have. Local paths among URLs are read where they are.
+Python threads fetch the files of the coming batches into memory, where the C++ stream reads them as it reads local
+files, in every format and with every message. What is held is bounded by the look-ahead. Local paths among URLs are
+read where they are.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from chammi_fast.errors import ManifestError, MissingExtraError
+from chammi_fast.errors import DecodeError, ManifestError, MissingExtraError
 from chammi_fast.extras import require
 from chammi_fast.files import is_url
 from chammi_fast.images import Batch, ImageInfo, ImageStatus, probe, stream_batches
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from chammi_fast.images import Preprocess
+    from chammi_fast.images.status import Source
 
 FETCHERS = 16
 """Threads that wait for the network at the same time."""
@@ -69,12 +68,13 @@ def probe_any(path: str) -> ImageInfo:
     """Read the header of an image that may be named by a URL (`chammi_fast.images.probe`); fetches all of it."""
     if not is_url(path):
         return probe(path)
-    with tempfile.TemporaryDirectory(prefix="chammi-fast-") as folder:
-        copy = Path(folder) / "image"
-        failed = _fetch(path, copy)
-        if failed is not None:
-            raise failed.error()
-        return probe(copy.read_bytes())
+    fetched = _fetch(path)
+    if isinstance(fetched, ImageStatus):
+        raise fetched.error()
+    try:
+        return probe(fetched)
+    except DecodeError as error:
+        raise replace(ImageStatus.of(error), path=path).error() from None
 
 
 def check_protocols(paths: Sequence[str]) -> None:
@@ -90,67 +90,44 @@ def check_protocols(paths: Sequence[str]) -> None:
             raise MissingExtraError(f"reading images from {protocol}:// needs another package: {error}.") from None
 
 
-@dataclass(frozen=True)
-class _Fetched:
-    """The files of one batch: where they are or will be, and what became of those that are fetched."""
-
-    first: int
-    files: list[str]
-    fetches: dict[int, Future[ImageStatus | None]]
-
-    def failures(self) -> dict[int, ImageStatus]:
-        """Wait for all fetches; what a stream that was given up has cancelled counts as none."""
-        done = {place: fetch.result() for place, fetch in self.fetches.items() if not fetch.cancelled()}
-        return {place: status for place, status in done.items() if status is not None}
-
-    def remove(self) -> None:
-        for place in self.fetches:
-            Path(self.files[place]).unlink(missing_ok=True)
-
-
 def _stream_fetched(plan: StreamPlan) -> Iterator[Batch]:
-    with tempfile.TemporaryDirectory(prefix="chammi-fast-") as folder:
-        fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="chammi-fast-fetch")
-        reader = ThreadPoolExecutor(1, thread_name_prefix="chammi-fast-read")
-        try:
-            pending: deque[Future[Batch]] = deque()
-            starts = deque(range(0, len(plan.paths), plan.batch_size))
-            while starts or pending:
-                while starts and len(pending) <= plan.look_ahead:
-                    fetched = _begin(plan, starts.popleft(), Path(folder), fetchers)
-                    pending.append(reader.submit(_finish, plan, fetched))
-                yield pending.popleft().result()
-        finally:
-            fetchers.shutdown(cancel_futures=True)
-            reader.shutdown(cancel_futures=True)
+    fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="chammi-fast-fetch")
+    reader = ThreadPoolExecutor(1, thread_name_prefix="chammi-fast-read")
+    try:
+        pending: deque[Future[Batch]] = deque()
+        starts = deque(range(0, len(plan.paths), plan.batch_size))
+        while starts or pending:
+            while starts and len(pending) <= plan.look_ahead:
+                first = starts.popleft()
+                paths = plan.paths[first : first + plan.batch_size]
+                fetches = {place: fetchers.submit(_fetch, path) for place, path in enumerate(paths) if is_url(path)}
+                pending.append(reader.submit(_read, plan, first, fetches))
+            yield pending.popleft().result()
+    finally:
+        fetchers.shutdown(cancel_futures=True)
+        reader.shutdown(cancel_futures=True)
 
 
-def _begin(plan: StreamPlan, first: int, folder: Path, pool: ThreadPoolExecutor) -> _Fetched:
-    files = list(plan.paths[first : first + plan.batch_size])
-    fetches = {}
-    for place, path in enumerate(files):
-        if is_url(path):
-            copy = folder / str(first + place)
-            fetches[place] = pool.submit(_fetch, path, copy)
-            files[place] = str(copy)
-    return _Fetched(first, files, fetches)
+def _read(plan: StreamPlan, first: int, fetches: dict[int, Future[bytes | ImageStatus]]) -> Batch:
+    """Make a batch of the images from `first` on when all that is fetched of them has come."""
+    paths = plan.paths[first : first + plan.batch_size]
+    sources: list[Source] = list(paths)
+    failures = {}
+    for place, fetch in fetches.items():
+        fetched = b"" if fetch.cancelled() else fetch.result()  # cancelled: the stream was given up
+        if isinstance(fetched, ImageStatus):
+            failures[place] = fetched
+            fetched = b""
+        sources[place] = fetched
+    (batch,) = _open(plan, sources, first, 0)
+    named = (replace(one, path=path) for one, path in zip(batch.status, paths, strict=True))
+    return Batch(batch.images, tuple(failures.get(place, one) for place, one in enumerate(named)))
 
 
-def _finish(plan: StreamPlan, fetched: _Fetched) -> Batch:
-    failures = fetched.failures()
-    (batch,) = _open(plan, fetched.files, fetched.first, 0)
-    fetched.remove()
-    status = tuple(
-        failures.get(place) or ImageStatus(plan.paths[fetched.first + place], one.code, one.byte_offset, one.cause)
-        for place, one in enumerate(batch.status)
-    )
-    return Batch(batch.images, status)
-
-
-def _open(plan: StreamPlan, files: Sequence[str], first: int, look_ahead: int) -> Iterator[Batch]:
-    some = slice(first, first + len(files))
+def _open(plan: StreamPlan, sources: Sequence[Source], first: int, look_ahead: int) -> Iterator[Batch]:
+    some = slice(first, first + len(sources))
     return stream_batches(
-        files,
+        sources,
         None if plan.channel_widths is None else plan.channel_widths[some],
         plan.preprocess,
         channels=plan.channels,
@@ -162,15 +139,14 @@ def _open(plan: StreamPlan, files: Sequence[str], first: int, look_ahead: int) -
     )
 
 
-def _fetch(url: str, copy: Path) -> ImageStatus | None:
-    """Copy a file, or say why that failed. A file system may raise anything; one file's fault stays that file's."""
+def _fetch(url: str) -> bytes | ImageStatus:
+    """Return a file's bytes, or why there are none. File systems raise anything; one file's fault stays that file's."""
     fsspec: Any = require("fsspec", purpose="reading images from URLs")
     try:
         system, path = fsspec.core.url_to_fs(url)
-        copy.write_bytes(system.cat_file(path))
+        return bytes(system.cat_file(path))
     except FileNotFoundError:
         return ImageStatus(url, "missing", None, "there is no such file")
     except Exception as error:
         cause = (str(error).splitlines() or [""])[0]
         return ImageStatus(url, "unreadable", None, f"the file cannot be fetched: {type(error).__name__}: {cause}")
-    return None

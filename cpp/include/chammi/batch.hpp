@@ -3,10 +3,10 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "chammi/buffer.hpp"
+#include "chammi/file.hpp"
 #include "chammi/preprocess.hpp"
 #include "chammi/status.hpp"
 
@@ -14,10 +14,10 @@ namespace chammi {
 
 /// Everything a stream of batches is made from.
 struct BatchPlan {
-    std::vector<std::string> paths;
-    std::vector<std::uint32_t> channel_widths;  // one for all, or one per path; 0: no tape
-    std::vector<Window> windows;                // none, or one per path: what is left of each image
-    std::vector<bool> mirrored;                 // none, or one per path
+    std::vector<ImageSource> sources;           // what they view must outlive the stream
+    std::vector<std::uint32_t> channel_widths;  // one for all, or one per image; 0: no tape
+    std::vector<Window> windows;                // none, or one per image: what is left of it
+    std::vector<bool> mirrored;                 // none, or one per image
     Preprocess how;                             // its spans view `mean` and `deviation` once the stream is made
     std::vector<float> mean;
     std::vector<float> deviation;

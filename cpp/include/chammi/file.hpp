@@ -1,8 +1,10 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "chammi/buffer.hpp"
+#include "chammi/bytes.hpp"
 #include "chammi/image.hpp"
 #include "chammi/status.hpp"
 
@@ -12,5 +14,14 @@ namespace chammi {
 /// does, and what is larger than any image within `limits` need be. Directories, pipes and devices are refused: they
 /// have no size.
 Status read_file(const std::string& path, const Limits& limits, Buffer& content) noexcept;
+
+/// An encoded image: the path of its file, or its bytes, which belong to someone else.
+struct ImageSource {
+    std::optional<std::string> path;
+    ConstBytes bytes;
+};
+
+/// The encoded bytes, read into `content` where they are in a file.
+Status read_source(const ImageSource& source, const Limits& limits, Buffer& content, ConstBytes& bytes) noexcept;
 
 }  // namespace chammi

@@ -15,7 +15,7 @@ from chammi_fast.errors import DecodeError
 from chammi_fast.images import fallback
 from chammi_fast.images.preprocess import Preprocess
 from chammi_fast.images.reading import check_width
-from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus
+from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus, Source, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,9 +52,9 @@ class _Pace:
 
 @dataclass(frozen=True)
 class _Views:
-    """What is taken of which files."""
+    """What is taken of which images."""
 
-    paths: Sequence[str | os.PathLike[str]]
+    sources: Sequence[Source]
     widths: list[int]
     windows: NDArray[np.int64] | None
     flips: NDArray[np.bool_] | None
@@ -68,7 +68,7 @@ class _Views:
 
 
 def load_batch(  # noqa: PLR0913 - all but three are named at the call
-    paths: Sequence[str | os.PathLike[str]],
+    sources: Sequence[Source],
     channel_width: int | Sequence[int | None] | None = None,
     preprocess: Preprocess | None = None,
     threads: int = 0,
@@ -81,7 +81,8 @@ def load_batch(  # noqa: PLR0913 - all but three are named at the call
 
     Parameters
     ----------
-    channel_width : W of the tapes in pixels, one for all or one per path; None for files that are no tapes
+    sources : paths of image files, or their bytes, which are kept and not copied
+    channel_width : W of the tapes in pixels, one for all or one per image; None for what is no tape
     preprocess : by default 224 pixels, not normalised
     threads : 0 for as many as there are usable processors
     channels : C after the mask policy; by default as many as mean and std are given for, else those of the first
@@ -93,14 +94,14 @@ def load_batch(  # noqa: PLR0913 - all but three are named at the call
 
     Returns
     -------
-    A batch with a row and a status for each path. An image that fails, or has another number of channels, or (without
+    A batch with a row and a status for each image. An image that fails, or has another number of channels, or (without
     a size) another height and width than the first one decoded, or does not hold its window, is a row of NaN; nothing
     is raised for it. Where there is not enough memory for the batch, all images fail and the array has no channels.
     """
     preprocess = preprocess or Preprocess()
     expected = channels or preprocess.channels or 0
-    views = _view(paths, channel_width, windows, flips)
-    pace = _Pace(expected, batch_size=max(len(paths), 1), threads=threads, look_ahead=0)
+    views = _view(sources, channel_width, windows, flips)
+    pace = _Pace(expected, batch_size=max(len(sources), 1), threads=threads, look_ahead=0)
     for batch in _batches(*_open(views, preprocess, pace)):
         return batch
     side = preprocess.size or 0
@@ -108,7 +109,7 @@ def load_batch(  # noqa: PLR0913 - all but three are named at the call
 
 
 def stream_batches(  # noqa: PLR0913 - all but three are named at the call
-    paths: Sequence[str | os.PathLike[str]],
+    sources: Sequence[Source],
     channel_width: int | Sequence[int | None] | None,
     preprocess: Preprocess,
     *,
@@ -121,7 +122,7 @@ def stream_batches(  # noqa: PLR0913 - all but three are named at the call
 ) -> Iterator[Batch]:
     """Yield batches in input order while threads prepare up to `look_ahead` further ones.
 
-    The stream holds at most `look_ahead` batches besides the one it handed out last, however many files there are, and
+    The stream holds at most `look_ahead` batches besides the one it handed out last, however many images there are, and
     uses the memory of batches that were dropped again. Its threads stop when the iterator is closed, exhausted or
     dropped. Parameters are those of `load_batch`; the last batch may be smaller than `batch_size`.
     """
@@ -130,7 +131,7 @@ def stream_batches(  # noqa: PLR0913 - all but three are named at the call
     if look_ahead < 0:
         raise ValueError(f"look_ahead cannot be negative, as {look_ahead} is.")
     pace = _Pace(channels, batch_size, threads, look_ahead)
-    return _batches(*_open(_view(paths, channel_width, windows, flips), preprocess, pace))
+    return _batches(*_open(_view(sources, channel_width, windows, flips), preprocess, pace))
 
 
 def _batches(stream: _core.Stream, views: _Views, settings: StreamOptions) -> Iterator[Batch]:
@@ -138,8 +139,8 @@ def _batches(stream: _core.Stream, views: _Views, settings: StreamOptions) -> It
     try:
         while (loaded := stream.next()) is not None:
             count = len(loaded[1])
-            named = zip(views.paths[first : first + count], loaded[1], strict=True)
-            status = tuple(ImageStatus(os.fspath(path), *(found or ())) for path, found in named)
+            named = zip(views.sources[first : first + count], loaded[1], strict=True)
+            status = tuple(ImageStatus(name_of(source), *(found or ())) for source, found in named)
             batch = Batch(loaded[0], status)
             del loaded
             if any(one.code == "unsupported" for one in status):
@@ -159,7 +160,9 @@ def _complete(batch: Batch, first: int, views: _Views, settings: StreamOptions) 
         if refused.code != "unsupported":
             continue
         try:
-            planes = fallback.decode_planes(refused.path, views.width(first + place), PIXEL_LIMIT, refused.error())
+            planes = fallback.decode_planes(
+                views.sources[first + place], views.width(first + place), PIXEL_LIMIT, refused.error()
+            )
         except DecodeError as error:
             status[place] = ImageStatus.of(error)
             continue
@@ -183,7 +186,7 @@ def _open(views: _Views, preprocess: Preprocess, pace: _Pace) -> tuple[_core.Str
         raise ValueError(f"channels and threads cannot be negative, as {pace.channels} or {pace.threads} is.")
     if views.windows is not None and (preprocess.size is None or preprocess.resize != "shorter"):
         raise ValueError("windows are resized to preprocess.size: it cannot be None, nor preprocess.resize 'none'.")
-    count = len(views.paths)
+    count = len(views.sources)
     expected = preprocess.channels
     if expected not in (None, pace.channels):
         raise ValueError(f"mean and std name {expected} channels where {pace.channels} are expected.")
@@ -202,26 +205,27 @@ def _open(views: _Views, preprocess: Preprocess, pace: _Pace) -> tuple[_core.Str
         "look_ahead": min(pace.look_ahead, count),
         "pixel_limit": PIXEL_LIMIT,
     }
-    paths = [os.fsencode(path) for path in views.paths]
-    return _core.Stream(paths, views.widths, settings, views.windows, views.flips), views, settings
+    return _core.Stream(views.sources, views.widths, settings, views.windows, views.flips), views, settings
 
 
 def _view(
-    paths: Sequence[str | os.PathLike[str]],
+    sources: Sequence[Source],
     channel_width: int | Sequence[int | None] | None,
     windows: ArrayLike | None,
     flips: ArrayLike | None,
 ) -> _Views:
-    if isinstance(paths, str | bytes | os.PathLike):
-        raise TypeError(f"paths is a list of paths, not a single one: give [{paths!r}].")
+    if isinstance(sources, str | bytes | os.PathLike):
+        raise TypeError(f"sources is a list of paths or bytes, not a single one: give [{sources!r:.80}].")
     widths = _widths(channel_width)
-    if len(widths) not in (1, len(paths)):
-        raise ValueError(f"{len(paths)} paths come with {len(widths)} channel widths.")
+    if len(widths) not in (1, len(sources)):
+        raise ValueError(f"{len(sources)} images come with {len(widths)} channel widths.")
     corners = (
-        None if windows is None else _per_image("windows", windows, (len(paths), 4), "iu").astype(np.int64, copy=False)
+        None
+        if windows is None
+        else _per_image("windows", windows, (len(sources), 4), "iu").astype(np.int64, copy=False)
     )
-    mirrored = None if flips is None else _per_image("flips", flips, (len(paths),), "b")
-    return _Views(paths, widths, corners, mirrored)
+    mirrored = None if flips is None else _per_image("flips", flips, (len(sources),), "b")
+    return _Views(sources, widths, corners, mirrored)
 
 
 def _per_image(name: str, values: ArrayLike, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
@@ -231,7 +235,7 @@ def _per_image(name: str, values: ArrayLike, shape: tuple[int, ...], kinds: str)
         return np.empty(shape, np.int64 if kinds == "iu" else np.bool_)
     if array.shape != shape or array.dtype.kind not in kinds:
         what = "truth values" if kinds == "b" else "whole numbers"
-        raise ValueError(f"{name} are {what} of the shape {shape} for these paths, not {array.dtype} {array.shape}.")
+        raise ValueError(f"{name} are {what} of the shape {shape} for these images, not {array.dtype} {array.shape}.")
     return array
 
 

@@ -11,7 +11,6 @@ does not.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -20,13 +19,11 @@ import numpy as np
 from chammi_fast import _core
 from chammi_fast.errors import DecodeError, TapeShapeError, UnsupportedFormatError
 from chammi_fast.images import fallback
-from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus
+from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus, Source, name_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes"
-"""The path of an image file, or its bytes."""
 Samples: TypeAlias = "NDArray[np.integer[Any] | np.floating[Any]]"
 SampleType: TypeAlias = Literal[
     "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64"
@@ -85,7 +82,7 @@ def probe(source: Source, page: int = 0, *, pixel_limit: int = PIXEL_LIMIT) -> I
     DecodeError
         One of its subclasses, as the image is missing, broken, of an unsupported format, or too large.
     """
-    status, info = _core.probe(*_encode(source), _check_page(page), pixel_limit)
+    status, info = _core.probe(source, _check_page(page), pixel_limit)
     if info is None:
         raise _error(status, source)
     return ImageInfo(**info)
@@ -103,7 +100,7 @@ def read_image(source: Source, page: int = 0, *, pixel_limit: int = PIXEL_LIMIT)
     DecodeError
         One of its subclasses, as the image is missing, broken, of an unsupported format, or too large.
     """
-    status, samples = _core.decode(*_encode(source), _check_page(page), pixel_limit)
+    status, samples = _core.decode(source, _check_page(page), pixel_limit)
     if samples is None:
         return fallback.decode_image(source, page, pixel_limit, _refusal(status, source))
     return samples
@@ -128,7 +125,7 @@ def read_planes(source: Source, channel_width: int | None = None, *, pixel_limit
     DecodeError
         As `read_image`.
     """
-    status, planes = _core.decode_planes(*_encode(source), check_width(channel_width), pixel_limit)
+    status, planes = _core.decode_planes(source, check_width(channel_width), pixel_limit)
     if planes is None:
         return fallback.decode_planes(source, check_width(channel_width), pixel_limit, _refusal(status, source))
     return planes
@@ -159,10 +156,6 @@ def refold(tape: Samples, *, channel_width: int) -> Samples:
     return _core.refold(np.ascontiguousarray(tape), channel_width)
 
 
-def _encode(source: Source) -> tuple[bytes, bool]:
-    return (source, False) if isinstance(source, bytes) else (os.fsencode(source), True)
-
-
 def _check_page(page: int) -> int:
     if not 0 <= page < 2**32:
         raise ValueError(f"page must be 0 or more, not {page}.")
@@ -185,5 +178,4 @@ def _refusal(status: tuple[str, int | None, str], source: Source) -> DecodeError
 
 
 def _error(status: tuple[str, int | None, str], source: Source) -> DecodeError:
-    path = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
-    return ImageStatus(path, *status).error()
+    return ImageStatus(name_of(source), *status).error()

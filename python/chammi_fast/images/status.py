@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from chammi_fast.errors import (
     CorruptError,
@@ -13,6 +15,9 @@ from chammi_fast.errors import (
     TruncatedError,
     UnsupportedFormatError,
 )
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes"
+"""The path of an image file, or its bytes."""
 
 PIXEL_LIMIT = 2**28
 """Largest width * height * samples (* pages, where pages are channels) of an image that is read by default."""
@@ -28,12 +33,18 @@ _ERRORS: dict[str, type[DecodeError]] = {
 }
 
 
+def name_of(source: Source) -> str:
+    """Return what an image is called in statuses and errors."""
+    return "<bytes>" if isinstance(source, bytes) else os.fspath(source)
+
+
 @dataclass(frozen=True)
 class ImageStatus:
     """What became of one image of a batch.
 
     Attributes
     ----------
+    path : "<bytes>" for an image that was given as bytes
     code : "ok", "missing", "unreadable", "truncated", "corrupt", "unsupported", "limit" or "shape"
     byte_offset : where in the file the fault was met, or None
     cause : what is wrong, without the path; empty where all is well
