@@ -24,7 +24,7 @@ import chammi_fast
 from chammi_fast.embedding import embed
 from chammi_fast.evaluation import Scores, evaluate
 from chammi_fast.synthetic import synthesise
-from chammi_fast.training.create import NetworkOptions, create_network
+from chammi_fast.training.create import Configuration, NetworkOptions, create_network
 from chammi_fast.training.data import load_training_sets
 from chammi_fast.training.export import export_onnx
 from chammi_fast.training.loop import TrainSettings, train
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 
 IMAGES, DATA_SEED = 1000, 1000  # per data set
 TEMPERATURE = 0.07
+SIZE = 128
 DEPTHS, DIMS = (1, 1, 3, 1), (24, 48, 96, 160)
 OPTIONS = NetworkOptions(
     backbone="convnext_atto",
-    size=128,
+    size=SIZE,
     strategy_options={"embedding_width": 16, "hidden_width": 64},
     backbone_options={"depths": DEPTHS, "dims": DIMS, "conv_mlp": True, "ls_init_value": 0.3},
 )
@@ -67,8 +68,10 @@ def main() -> None:
 
 def make_models(data: Path, out: Path) -> dict[str, Path]:
     """Train on the training rows of a CHAMMI folder; write the network before and after."""
-    sets = load_training_sets(data, OPTIONS.size)
-    network, spec = create_network(dataclasses.replace(OPTIONS, data_sets=tuple(one.data_set for one in sets)))
+    sets = load_training_sets(data, SIZE)
+    network, spec = create_network(
+        dataclasses.replace(OPTIONS, configurations=tuple(Configuration.of(one.data_set) for one in sets))
+    )
     spec = msgspec.structs.replace(spec, backbone=f"ConvNeXt, depths {DEPTHS}, dims {DIMS}")
     torch.manual_seed(OPTIONS.seed)
     keep_signal(network)

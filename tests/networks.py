@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -47,9 +48,13 @@ def spread_weights(network: ChannelAdaptiveNetwork, seed: int = 0) -> None:
 
 
 @cache
-def small_network(pooling: str = "avg") -> tuple[ChannelAdaptiveNetwork, Spec]:
+def small_network(pooling: str = "avg", strategy: str = "hypernet") -> tuple[ChannelAdaptiveNetwork, Spec]:
     """Return a network of 30 thousand weights; the same one to every caller, so do not change it."""
-    options = NetworkOptions(**{**vars(SMALL), "pooling": pooling})
-    network, spec = create_network(options)
+    changes: dict[str, Any] = {"pooling": pooling, "strategy": strategy}
+    if strategy != "hypernet":
+        changes["strategy_options"] = {}
+    if strategy == "channelreplication":
+        changes["size"] = None
+    network, spec = create_network(dataclasses.replace(SMALL, **changes))
     spread_weights(network)
     return network, spec

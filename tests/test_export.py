@@ -19,8 +19,9 @@ from chammi_fast.errors import ChannelError, ExportError, OutputError  # noqa: E
 from chammi_fast.model import load_model  # noqa: E402
 from chammi_fast.spec import METADATA_KEY, parse_spec  # noqa: E402
 from chammi_fast.training import create, export  # noqa: E402
-from chammi_fast.training.create import NetworkOptions, create_network, load_weights, save_weights  # noqa: E402
+from chammi_fast.training.create import NetworkOptions, create_network  # noqa: E402
 from chammi_fast.training.export import ExportOptions, export_model, export_onnx, relative_difference  # noqa: E402
+from chammi_fast.training.weights import load_network, save_weights  # noqa: E402
 from networks import SMALL, small_network, spread_weights  # noqa: E402
 
 CASES = [
@@ -205,7 +206,7 @@ def test_a_file_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_network_of_nan_is_not_written(tmp_path: Path) -> None:
     network, spec = create_network(SMALL)
     with torch.no_grad():
-        network.get_parameter("stages.0.blocks.0.conv_dw.bias").fill_(float("nan"))
+        network.get_parameter("body.model.stages.0.blocks.0.conv_dw.bias").fill_(float("nan"))
     with pytest.raises(ExportError, match="not written"):
         export_onnx(network, spec, tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -220,20 +221,19 @@ def test_unknown_channels_and_unwritable_output_are_refused_before_work(tmp_path
         export_onnx(network, spec, tmp_path / "file" / "a.onnx")
 
 
-def test_saved_weights_come_back_with_their_description(tmp_path: Path) -> None:
-    trained, spec = create_network(NetworkOptions(backbone="convnext_atto", size=32, seed=1))
+def test_saved_weights_come_back_with_their_network(tmp_path: Path) -> None:
+    options = NetworkOptions(backbone="convnext_atto", size=32, seed=1, strategy="sliceparam", pooling="max")
+    trained, spec = create_network(options)
     spread_weights(trained)
-    save_weights(trained, spec, tmp_path / "described.pt")
+    save_weights(trained, spec, options, tmp_path / "described.pt")
     torch.save(trained.state_dict(), tmp_path / "bare.pt")
-    for name, saved in (("described.pt", spec), ("bare.pt", None)):
-        fresh, _ = create_network(NetworkOptions(backbone="convnext_atto", size=32))
-        assert load_weights(fresh, tmp_path / name) == saved
+    asked: dict[str, Any] = {"backbone": "convnext_atto", "size": 32, "strategy": "sliceparam", "pooling": "max"}
+    for name, given in (("described.pt", {}), ("bare.pt", asked)):
+        fresh, found = load_network(tmp_path / name, given)
+        assert (found.tokens, found.strategy, found.pooling) == (spec.tokens, spec.strategy, spec.pooling)
         for ours, theirs in zip(fresh.parameters(), trained.parameters(), strict=True):
             assert torch.equal(ours, theirs)
-    options = ExportOptions(
-        tmp_path / "a.onnx", backbone="convnext_atto", weights=tmp_path / "described.pt", size=32, channels="HPA"
-    )
-    export_model(options)
+    export_model(ExportOptions(tmp_path / "a.onnx", weights=tmp_path / "described.pt", channels="HPA"))
     images, ids = random_images(4, size=32), torch.tensor([3, 4, 5, 6])
     with torch.inference_mode():
         expected = trained(torch.from_numpy(images), ids).numpy()
@@ -252,8 +252,7 @@ def test_pretrained_backbone_from_a_file(tmp_path: Path) -> None:
         network, _ = create_network(NetworkOptions(**{**vars(SMALL), "init": str(tmp_path / name)}))
         for key, value in network.state_dict().items():
             if not key.startswith("strategy."):
-                origin = key.replace("stem.0.", "stem.1.")
-                assert torch.equal(value, donor.state_dict()[origin]), key
+                assert torch.equal(value, donor.state_dict()[key.removeprefix("body.model.")]), key
 
 
 def test_imagenet_without_a_network_says_what_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +276,7 @@ def test_imagenet_takes_what_the_hub_gives(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(create, "_hub_is_reachable", lambda: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     network, _ = create_network(NetworkOptions(backbone="convnext_atto.d2_in1k", init="imagenet"))
-    found = network.get_parameter("stages.3.blocks.1.mlp.fc1.weight")
+    found = network.get_parameter("body.model.stages.3.blocks.1.mlp.fc1.weight")
     assert torch.equal(found, donor.get_parameter("stages.3.blocks.1.mlp.fc1.weight"))
 
 
@@ -291,7 +290,7 @@ class Runs:
     [
         ({"backbone": "convnext_tinny"}, r"no backbone 'convnext_tinny' \(did you mean convnext_tiny"),
         ({"backbone": "convnext_atto.nope"}, r"refuses .*did you mean convnext_atto\.d2_in1k"),
-        ({"backbone": "resnet18"}, "'resnet18' is not a ConvNeXt"),
+        ({"backbone": "crossvit_9_240"}, "'crossvit_9_240' does not begin with one convolution"),
         ({"strategy": "nope"}, "no strategy 'nope'"),
         ({"init": "absent.safetensors"}, r"absent\.safetensors: the weights cannot be read: No such file"),
         ({"init": "text.pth"}, r"text\.pth: is not a file of weights"),
@@ -300,7 +299,10 @@ class Runs:
         ({"weights": Path("pickled.pt")}, r"pickled\.pt: .* run code that it brings: it is refused"),
         ({"weights": Path("list.pt")}, r"list\.pt: holds a list instead of named weights"),
         ({"weights": Path("foreign.pt")}, r"foreign\.pt: .*missing: .* more; foreign: fc\.bias, fc\.weight\)"),
-        ({"weights": Path("shape.pt")}, r"shape\.pt: its weight 'stem\.0\.weight' has shape \(3,\) instead of \(40,\)"),
+        (
+            {"weights": Path("shape.pt")},
+            r"its weight 'body\.model\.stem\.1\.weight' has shape \(3,\) instead of \(40,\)",
+        ),
     ],
 )
 def test_bad_options_are_one_sentence(
@@ -322,15 +324,16 @@ def bad_weight_files() -> None:
     torch.save([torch.zeros(1)], "list.pt")
     torch.save({"fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, "foreign.pt")
     network, _ = create_network(NetworkOptions(backbone="convnext_atto"))
-    torch.save({**network.state_dict(), "stem.0.weight": torch.zeros(3)}, "shape.pt")
+    torch.save({**network.state_dict(), "body.model.stem.1.weight": torch.zeros(3)}, "shape.pt")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    network, spec = create_network(NetworkOptions(backbone="convnext_atto"))
-    save_weights(network, spec, tmp_path / "a.pt")
-    torch.save({"state_dict": network.state_dict(), "spec": "{}"}, tmp_path / "b.pt")
-    common: dict[str, Any] = {"out": tmp_path / "a.onnx", "backbone": "convnext_atto"}
+    options = NetworkOptions(backbone="convnext_atto")
+    network, spec = create_network(options)
+    save_weights(network, spec, options, tmp_path / "a.pt")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    torch.save({**content, "spec": "{}"}, tmp_path / "b.pt")
     with pytest.raises(ExportError, match=r"a\.pt: holds a network with pooling 'avg', not 'max'"):
-        export_model(ExportOptions(**common, weights=tmp_path / "a.pt", pooling="max"))
-    with pytest.raises(ExportError, match=r"b\.pt: describes itself in format version None"):
-        export_model(ExportOptions(**common, weights=tmp_path / "b.pt"))
+        export_model(ExportOptions(tmp_path / "a.onnx", weights=tmp_path / "a.pt", pooling="max"))
+    with pytest.raises(ExportError, match=r"b\.pt: .*describes itself in format version None"):
+        export_model(ExportOptions(tmp_path / "a.onnx", weights=tmp_path / "b.pt"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from chammi_fast.errors import DecodeError  # noqa: E402
 from chammi_fast.images import read_planes  # noqa: E402
 from chammi_fast.manifest import chammi_manifest  # noqa: E402
 from chammi_fast.synthetic import FEWEST_IMAGES, synthesise  # noqa: E402
-from chammi_fast.training.create import create_network  # noqa: E402
+from chammi_fast.training.create import Configuration, create_network  # noqa: E402
 from chammi_fast.training.data import TrainingSet, augment, load_training_sets  # noqa: E402
 from chammi_fast.training.loop import TrainSettings, _batches, train  # noqa: E402
 from chammi_fast.training.losses import ProxyNCA  # noqa: E402
@@ -26,40 +26,6 @@ from networks import SMALL  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from torch import Tensor
-
-
-def proxy_nca_by_loops(points: np.ndarray, proxies: np.ndarray, labels: list[int], temperature: float) -> float:
-    """Mean over images of -log softmax(-|s x - s p|^2) at the image's class, s^2 = 1 / temperature."""
-    total = 0.0
-    for point, label in zip(points, labels, strict=True):
-        unit = point / np.sqrt((point**2).sum())
-        logits = np.array([-((unit - p / np.sqrt((p**2).sum())) ** 2).sum() / temperature for p in proxies])
-        total -= logits[label] - np.log(np.exp(logits).sum())
-    return total / len(labels)
-
-
-def test_proxy_nca_equals_its_definition() -> None:
-    torch.manual_seed(0)
-    loss = ProxyNCA(5, 7, temperature=0.3).double()
-    points, labels = torch.randn(6, 7, dtype=torch.float64), [0, 4, 2, 2, 1, 3]
-    found = float(loss(points, torch.tensor(labels)).detach())
-    expected = proxy_nca_by_loops(points.numpy(), loss.proxies.detach().numpy(), labels, 0.3)
-    assert found == pytest.approx(expected, rel=1e-12)
-    assert ProxyNCA(14, 768).proxies.detach().std() == pytest.approx(1 / 8, rel=0.05)
-
-
-def test_proxy_nca_gradients_equal_finite_differences() -> None:
-    torch.manual_seed(1)
-    loss = ProxyNCA(4, 5).double()
-    points = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([1, 3, 0])
-
-    def value(points: Tensor, proxies: Tensor) -> Any:
-        return torch.func.functional_call(loss, {"proxies": proxies}, (points, labels))
-
-    assert torch.autograd.gradcheck(value, (points, loss.proxies))
 
 
 def test_augmentation_crops_and_flips_within_the_published_bounds() -> None:
@@ -117,7 +83,9 @@ def note(seen: list[float], epoch: int, mean: float) -> None:
 
 def test_training_learns_and_is_the_same_every_time() -> None:
     sets = [small_set("Allen", 48), small_set("CP", 48)]
-    start, spec = create_network(dataclasses.replace(SMALL, data_sets=tuple(one.data_set for one in sets)))
+    start, spec = create_network(
+        dataclasses.replace(SMALL, configurations=tuple(Configuration.of(one.data_set) for one in sets))
+    )
     results, losses = [], []
     for _ in range(2):
         torch.manual_seed(0)

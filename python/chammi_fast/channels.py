@@ -51,7 +51,8 @@ def resolve_channels(text: str | Sequence[str], spec: Spec, *, unknown: UnknownP
     Raises
     ------
     ChannelError
-        If the list is empty, repeats a source or a token, or names a channel that the model lacks.
+        If the list is empty, repeats a source or a token, names a channel that the model lacks, or is not the whole of
+        one configuration where the model takes nothing else.
     """
     items = [item.strip() for item in (text.split(",") if isinstance(text, str) else text)]
     if len(items) == 1 and items[0] in spec.configurations:
@@ -59,7 +60,13 @@ def resolve_channels(text: str | Sequence[str], spec: Spec, *, unknown: UnknownP
     pairs = [_split_item(item) for item in items]
     _check_unique([source for source, _ in pairs])
     channels = tuple(_channel(source, name, spec, unknown) for source, name in pairs)
-    _check_unique([channel.token for channel in channels if channel.token != "*"])
+    tokens = [channel.token for channel in channels]
+    _check_unique([token for token in tokens if token != "*"])
+    if spec.accepts == "configurations" and set(tokens) not in [set(names) for names in spec.configurations.values()]:
+        raise ChannelError(
+            f"channels: a {spec.strategy} model takes all channels of one configuration ("
+            f"{', '.join(spec.configurations)}), not {', '.join(tokens)}."
+        )
     return channels
 
 
@@ -80,7 +87,7 @@ def _check_unique(sources: list[str]) -> None:
 def _channel(source: str, name: str, spec: Spec, unknown: UnknownPolicy) -> Channel:
     token_name = _find(name, spec)
     if token_name is None:
-        if unknown == "error" or "*" not in spec.token_ids:
+        if (unknown == "error" and spec.accepts != "any") or "*" not in spec.token_ids:
             raise ChannelError(_unknown_message(name, spec))
         token_name = "*"
     token_id = spec.token_ids[token_name]

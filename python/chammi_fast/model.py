@@ -71,7 +71,7 @@ class Model:
         Parameters
         ----------
         channels : in input order, in the channel grammar (`chammi_fast.channels.resolve_channels`)
-        unknown : what an unknown channel name means: an error, or the mean of all known channels
+        unknown : what an unknown channel name means, see `chammi_fast.channels.resolve_channels`
         backend, precision, threads : see `chammi_fast.runtime.open_backend`
 
         Raises
@@ -129,7 +129,8 @@ class BoundModel:
     @property
     def embedding_size(self) -> int:
         """Length of an embedding."""
-        return self.model.spec.embedding_size
+        spec = self.model.spec
+        return spec.embedding_size * (len(self.channels) if spec.per_channel else 1)
 
     @property
     def preprocess(self) -> Preprocess:

@@ -64,6 +64,10 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     form : "adaptive" files take token ids as the input ``channels``; "specialised" files have
         `fixed_channels` built in
     fixed_channels : token names of a specialised file, in input order
+    embedding_size : length of an embedding; of one channel's where `per_channel`
+    per_channel : whether an image's embedding is those of its channels one after another
+    accepts : channels that the network takes: any of the "vocabulary" in any order, all channels of one of the
+        "configurations" in any order, or "any" channel, known or not
     weights_sha256 : of the parameters' bytes in the order of their names (see docs/formats.md)
     training : free-form provenance
     """
@@ -73,6 +77,8 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     tokens: tuple[Token, ...]
     configurations: dict[str, tuple[str, ...]]
     embedding_size: Positive
+    per_channel: bool = False
+    accepts: Literal["vocabulary", "configurations", "any"] = "vocabulary"
     preprocessing: Preprocessing = Preprocessing()
     pooling: Literal["avg", "max", "avgmax"] = "avg"
     form: Literal["adaptive", "specialised"] = "adaptive"
