@@ -1,7 +1,9 @@
 #include <pybind11/stl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -153,7 +155,8 @@ BatchPlan plan_from(std::vector<ImageSource> sources, std::vector<std::uint32_t>
 }
 
 // One image of a batch whose planes were decoded elsewhere. Checks what preprocess() takes for granted.
-Status preprocess_image(Planes planes, const BatchPlan& plan, Frame& frame, Buffer& out) noexcept {
+Status preprocess_image(Planes planes, const BatchPlan& plan, std::uint64_t images, Frame& frame,
+                        Buffer& out) noexcept {
     Preprocess how = plan.how;
     how.mean = plan.mean;
     how.deviation = plan.deviation;
@@ -171,6 +174,11 @@ Status preprocess_image(Planes planes, const BatchPlan& plan, Frame& frame, Buff
         return failure(Code::shape, "the image has {} channels where {} are expected")
             .with(frame.channels, static_cast<std::int64_t>(expected));
     }
+    if (plan.channels == 0 || how.size == 0) {
+        if (const Status status = check_batch(frame, images, plan.limits); !status.ok()) {
+            return status;
+        }
+    }
     if (!out.resize(frame.pixels() * frame.channels * sizeof(float))) {
         return out_of_memory();
     }
@@ -178,7 +186,23 @@ Status preprocess_image(Planes planes, const BatchPlan& plan, Frame& frame, Buff
     return preprocess(planes, how, frame, work, out.as<float>());
 }
 
-py::tuple preprocess_planes(const py::array& array, const py::dict& options, const Windows& window, bool flip) {
+void check_planes(const py::array& array) {
+    constexpr py::ssize_t most = std::numeric_limits<std::int32_t>::max();
+    const bool whole = array.ndim() == 3 && std::all_of(array.shape(), array.shape() + 3,
+                                                        [](py::ssize_t side) { return side >= 1 && side <= most; });
+    if (!whole) {
+        throw py::value_error("planes have three dimensions, each of 1 to 2**31 - 1");
+    }
+    const py::object flags = array.attr("flags");
+    if (!py::cast<bool>(flags.attr("c_contiguous")) || !py::cast<bool>(flags.attr("aligned")) ||
+        !py::cast<bool>(array.dtype().attr("isnative"))) {
+        throw py::value_error("planes are C-contiguous, aligned and in the machine's byte order");
+    }
+}
+
+py::tuple preprocess_planes(const py::array& array, const py::dict& options, const Windows& window, bool flip,
+                            std::uint64_t images) {
+    check_planes(array);
     BatchPlan plan = plan_from({ImageSource{}}, {0}, options);
     plan.how.mirror = flip;
     place_images(plan, window, std::nullopt);
@@ -196,7 +220,7 @@ py::tuple preprocess_planes(const py::array& array, const py::dict& options, con
     Frame frame;
     const Status status = [&] {
         const py::gil_scoped_release unlocked;
-        return preprocess_image(planes, plan, frame, *image);
+        return preprocess_image(planes, plan, images, frame, *image);
     }();
     const std::vector<py::ssize_t> shape{frame.channels, frame.height, frame.width};
     return py::make_tuple(to_python(status),
@@ -224,7 +248,7 @@ void register_batch(py::module_& module) {  // NOLINT(misc-const-correctness)
         .def("next", &Stream::next)
         .def("close", &Stream::close);
     module.def("preprocess", &preprocess_planes, py::arg("planes"), py::arg("options"),
-               py::arg("window").noconvert() = py::none(), py::arg("flip") = false);
+               py::arg("window").noconvert() = py::none(), py::arg("flip") = false, py::arg("images") = 1);
 }
 
 }  // namespace chammi::bindings

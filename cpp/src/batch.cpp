@@ -55,22 +55,13 @@ Status check_frame(const Frame& frame, const Frame& expected) noexcept {
     return success();
 }
 
+std::uint64_t values_of(const Frame& frame) noexcept {
+    return frame.pixels() * frame.channels;
+}
+
 // Values of a batch; false where that overflows.
 bool count_values(const Frame& frame, std::uint64_t images, std::uint64_t& values) noexcept {
     return multiply(frame.pixels(), frame.channels, values) && multiply(values, images, values);
-}
-
-// One file must not decide on more memory than this: with the default limit 8 GiB.
-Status check_batch(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept {
-    constexpr std::uint64_t images_at_limit = 8;
-    std::uint64_t values = 0;
-    if (!count_values(frame, images, values) || !limits.allow(values / images_at_limit)) {
-        return failure(Code::limit,
-                       "{} images of {} channels, as this one has, are too much for one batch: give channels and a "
-                       "size, or load fewer at once")
-            .with(static_cast<std::int64_t>(images), frame.channels);
-    }
-    return success();
 }
 
 // The plan without more threads or batches ahead than there is work for.
@@ -86,16 +77,31 @@ BatchPlan bounded(BatchPlan plan) noexcept {
 
 // One batch in the making.
 struct Slot {
+    static constexpr std::uint64_t nowhere = std::numeric_limits<std::uint64_t>::max();
+
     std::uint64_t first = 0;  // image
     std::uint64_t images = 0;
     std::uint64_t unfinished = 0;  // guarded by the stream's mutex
     std::once_flag framed;
     Frame frame;
+    std::uint64_t placed = nowhere;  // image that the frame is of, where it was decoded for that
     std::shared_ptr<Buffer> buffer;
     std::vector<Status> statuses;
 };
 
 }  // namespace
+
+Status check_batch(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept {
+    constexpr std::uint64_t images_at_limit = 8;
+    std::uint64_t values = 0;
+    if (!count_values(frame, images, values) || !limits.allow(values / images_at_limit)) {
+        return failure(Code::limit,
+                       "{} images of {} channels, as this one has, are too much for one batch: give channels and a "
+                       "size, or load fewer at once")
+            .with(static_cast<std::int64_t>(images), frame.channels);
+    }
+    return success();
+}
 
 class BatchStream::Work {
  public:
@@ -229,8 +235,8 @@ class BatchStream::Work {
         }
     }
 
-    // Finds the shape of a batch and its memory. What is not given comes from its first image that can be decoded;
-    // what is wrong with those before it is kept.
+    // Finds the shape of a batch and its memory. What is not given comes from its first image that can be decoded,
+    // which then is in its place; what is wrong with those before it is kept.
     void frame_batch(Slot& slot, Workspace& work) const noexcept {
         slot.frame = {plan_.channels, plan_.how.size, plan_.how.size};
         if (plan_.channels != 0 && plan_.how.size != 0) {
@@ -249,7 +255,7 @@ class BatchStream::Work {
         }
     }
 
-    // Gives a batch the shape of one of its images.
+    // Gives a batch the shape of one of its images, and fills that image's place.
     Status frame_like(Slot& slot, std::uint64_t place, Workspace& work) const noexcept {
         Planes planes;
         Frame frame;
@@ -266,6 +272,8 @@ class BatchStream::Work {
                 return out_of_memory();
             }
             slot.frame = frame;
+            slot.placed = place;
+            status = put(slot, place, planes, work);
         }
         return status;
     }
@@ -287,27 +295,34 @@ class BatchStream::Work {
         if (slot.buffer == nullptr) {
             return;  // not even an empty batch could be had: next() tells
         }
-        const std::uint64_t values = slot.frame.pixels() * slot.frame.channels;
-        float* out = slot.buffer->as<float>() + place * values;
         Status& status = slot.statuses[place];
-        if (status.ok() && !stopped_) {
-            status = load_into(slot, place, work, out);
+        if (status.ok() && place != slot.placed && !stopped_) {
+            status = load_into(slot, place, work);
         }
         if (!status.ok()) {
-            std::fill(out, out + values, std::numeric_limits<float>::quiet_NaN());
+            float* out = row(slot, place);
+            std::fill(out, out + values_of(slot.frame), std::numeric_limits<float>::quiet_NaN());
         }
     }
 
-    Status load_into(const Slot& slot, std::uint64_t place, Workspace& work, float* out) const noexcept {
+    [[nodiscard]] static float* row(const Slot& slot, std::uint64_t place) noexcept {
+        return slot.buffer->as<float>() + place * values_of(slot.frame);
+    }
+
+    Status load_into(const Slot& slot, std::uint64_t place, Workspace& work) const noexcept {
         Planes planes;
         Frame frame;
         Status status = load(plan_, slot.first + place, work, planes, frame);
         if (status.ok()) {
             status = check_frame(frame, slot.frame);
         }
+        return status.ok() ? put(slot, place, planes, work) : status;
+    }
+
+    Status put(const Slot& slot, std::uint64_t place, const Planes& planes, Workspace& work) const noexcept {
         Preprocess how = plan_.how;
         how.mirror = !plan_.mirrored.empty() && plan_.mirrored[slot.first + place];
-        return status.ok() ? preprocess(planes, how, slot.frame, work, out) : status;
+        return preprocess(planes, how, slot.frame, work, row(slot, place));
     }
 
     BatchPlan plan_;

@@ -51,9 +51,13 @@ def decode(source: _Source, page: int, pixel_limit: int) -> tuple[_Status, _Samp
 def decode_planes(source: _Source, channel_width: int, pixel_limit: int) -> tuple[_Status, _Samples | None]: ...
 
 # Planes (C, H, W), C-contiguous, as one image (C, H, W) of a batch; of the options, only those about the image matter.
-# The window is (1, 4).
+# The window is (1, 4). Where the image decides on the batch's shape, `images` of its kind must not be too much.
 def preprocess(
-    planes: _Samples, options: StreamOptions, window: NDArray[np.int64] | None = None, flip: bool = False
+    planes: _Samples,
+    options: StreamOptions,
+    window: NDArray[np.int64] | None = None,
+    flip: bool = False,
+    images: int = 1,
 ) -> Preprocessed: ...
 def refold(tape: _Samples, channel_width: int) -> _Samples: ...
 def isa() -> str: ...

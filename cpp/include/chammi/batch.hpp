@@ -28,6 +28,9 @@ struct BatchPlan {
     Limits limits;
 };
 
+/// One image must not decide on more memory for its batch than this: with the default limit 8 GiB.
+Status check_batch(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept;
+
 /// A finished batch: float32 (statuses.size(), channels, height, width), without channels where no image gave their
 /// number or memory is short. The memory goes back to the stream's pool when the last owner lets go.
 struct LoadedBatch {

@@ -62,9 +62,10 @@ class _Views:
     def width(self, image: int) -> int:
         return self.widths[0 if len(self.widths) == 1 else image]
 
-    def preprocess(self, image: int, planes: Samples, settings: StreamOptions) -> Preprocessed:
+    def preprocess(self, image: int, planes: Samples, settings: StreamOptions, images: int) -> Preprocessed:
         window = None if self.windows is None else self.windows[image : image + 1]
-        return _core.preprocess(planes, settings, window, self.flips is not None and bool(self.flips[image]))
+        flip = self.flips is not None and bool(self.flips[image])
+        return _core.preprocess(planes, settings, window, flip, images)
 
 
 def load_batch(  # noqa: PLR0913 - all but three are named at the call
@@ -166,9 +167,13 @@ def _complete(batch: Batch, first: int, views: _Views, settings: StreamOptions) 
         except DecodeError as error:
             status[place] = ImageStatus.of(error)
             continue
-        found, image = views.preprocess(first + place, planes, settings)
+        found, image = views.preprocess(first + place, planes, settings, len(status))
         if image is not None and not framed:
-            images = np.full((len(status), *image.shape), np.nan, np.float32)
+            try:
+                images = np.full((len(status), *image.shape), np.nan, np.float32)
+            except MemoryError:
+                status[place] = ImageStatus(refused.path, "limit", None, "there is not enough memory for the batch")
+                continue
             framed = True
         if image is None:
             status[place] = ImageStatus(refused.path, *found)
