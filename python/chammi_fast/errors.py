@@ -80,6 +80,14 @@ class ExportError(ChammiFastError):
     """A network cannot be built, loaded, or written as a model file that equals it."""
 
 
+class RecipeError(ChammiFastError):
+    """A recipe does not exist, or one of its fields cannot be what it says."""
+
+
+class TrainingError(ChammiFastError):
+    """Training cannot begin, or cannot go on from what an earlier run left."""
+
+
 class MissingExtraError(ChammiFastError):
     """A feature needs a package of an extra that is not installed."""
 

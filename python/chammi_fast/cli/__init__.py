@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from chammi_fast import __version__
-from chammi_fast.cli import check, demo, embed, evaluate, export, synth
+from chammi_fast.cli import check, demo, embed, evaluate, export, synth, train
 from chammi_fast.cli.console import NOTHING_DONE, complain
 from chammi_fast.errors import ChammiFastError
 
@@ -21,7 +21,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 all well, 1 some images failed or a check found problems, 2 nothing done.",
 )
-for command in (demo.demo, embed.embed, evaluate.evaluate, check.check, synth.synth, export.export):
+for command in (
+    demo.demo,
+    embed.embed,
+    evaluate.evaluate,
+    check.check,
+    synth.synth,
+    export.export,
+    train.train,
+    train.recipes,
+):
     app.command()(command)
 
 

@@ -15,10 +15,15 @@ SIDE = 3  # control points along each axis
 MOVED = SIDE * SIDE
 
 
-def flip(images: Tensor, generator: torch.Generator, probability: float = 0.5) -> Tensor:
-    """Mirror images (N, C, H, W) left to right, each with a probability; return new ones."""
-    chosen = torch.rand(len(images), generator=generator, device=generator.device) < probability
-    return torch.where(chosen.to(images.device)[:, None, None, None], images.flip(3), images)
+def turn(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror square images (N, C, S, S) top to bottom and along the diagonal, each with probability 1/2.
+
+    With the left-to-right mirroring of the loader these are the eight ways to lay an image down: what is seen through a
+    microscope has no upright position.
+    """
+    upside_down, across = torch.rand(2, len(images), 1, 1, 1, generator=generator).to(images.device) < 0.5
+    images = torch.where(upside_down, images.flip(2), images)
+    return torch.where(across, images.transpose(2, 3), images)
 
 
 def warp(images: Tensor, generator: torch.Generator, probability: float, displacement: float = 0.1) -> Tensor:

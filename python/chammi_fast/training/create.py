@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import urllib.error
 import urllib.request
 from collections.abc import Mapping  # noqa: TC003 - msgspec reads the annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from chammi_fast.chammi import DATA_SETS
 from chammi_fast.errors import ExportError
@@ -23,12 +25,13 @@ from chammi_fast.training.tensors import load_backbone, read_tensors
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from chammi_fast.chammi import DataSet
 
 HUB_FILE = "model.safetensors"  # in every repository of timm's
 HUB_TIMEOUT_S = 5
+RANDOM = ("random", "lecun")
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ class NetworkOptions:
     backbone : timm's name of any model that begins with one convolution, also as a patch embedding
     pooling : global pooling
     size : side of the input in pixels; None for images as they are
-    init : "random", "imagenet" (timm downloads the backbone's weights), or a file with the backbone's weights as timm
-        publishes them
+    init : "random", as timm starts a network; "lecun", random with a deviation of 1 / sqrt(fan in), which keeps the
+        signal's size in networks much narrower than those that timm's start is made for; "imagenet" (timm downloads the
+        backbone's weights); or a file with the backbone's weights as timm publishes them
     seed : of the random weights
     configurations : the channels and their statistics
     strategy_options, backbone_options : keywords for the two, where their defaults are not wanted
@@ -107,7 +111,7 @@ def create_network(options: NetworkOptions) -> tuple[ChannelAdaptiveNetwork, Spe
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         body = _create_body(options)
-        stem = body.stem(pretrained=options.init != "random")
+        stem = body.stem(pretrained=options.init not in RANDOM)
         strategy = create_strategy(options.strategy, stem, vocabulary, options.strategy_options)
     network = ChannelAdaptiveNetwork(strategy, body, options.pooling).eval()
     spec = Spec(
@@ -153,8 +157,12 @@ def _create_body(options: NetworkOptions) -> Body:
         raise ExportError(f"timm refuses the backbone '{name}': {error}{_did_you_mean(tags)}.") from None
     if options.init == "imagenet":
         load_backbone(backbone, _download(backbone, name), f"timm's weights of {name}")
-    elif options.init != "random":
+    elif options.init not in RANDOM:
         load_backbone(backbone, read_tensors(Path(options.init)), options.init)
+    elif options.init == "lecun":
+        for module in backbone.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
     return Body(backbone, name, options.size or 224)
 
 

@@ -1,27 +1,52 @@
-"""Training rows of a CHAMMI folder in memory, and their augmentation."""
+"""The images to train on: rows of a CHAMMI folder or of a labelled table."""
 
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from pyarrow import compute
-from torch import Tensor
 
-from chammi_fast.chammi import DATA_SETS, LABEL_COLUMN, SPLIT_COLUMN, TRAIN, DataSet
-from chammi_fast.images import Preprocess, stream_batches
-from chammi_fast.manifest import chammi_data_sets, chammi_manifest
+from chammi_fast.chammi import DATA_SETS, LABEL_COLUMNS, SPLIT_COLUMN, TRAIN
+from chammi_fast.errors import ManifestError, TrainingError
+from chammi_fast.images import Preprocess, probe, stream_batches
+from chammi_fast.manifest import chammi_data_sets, chammi_manifest, table_manifest
+from chammi_fast.training.create import Configuration
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-SCALE, RATIO = (0.8, 1.0), (0.9, 1.1)  # area and aspect of the random crop, as published
-MARGIN = 1.125  # side of the images in memory, relative to that of the crop: 1 / sqrt of the mean area
-BATCH = 64
+    import pyarrow as pa
+
+    from chammi_fast.manifest import Manifest
+
+READERS = 16  # threads that look at files' headers
+STATISTICS_IMAGES = 2000  # at most, evenly spread over the rows
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where training and test rows come from.
+
+    Attributes
+    ----------
+    data : a CHAMMI folder, or the folder that the table's relative paths start from
+    manifest : a labelled table; None for a CHAMMI folder
+    channels : names of the table's channels, in image order
+    label, split : columns of the table; by default those of CHAMMI
+    where : keep only these rows of the table
+    """
+
+    data: Path | None = None
+    manifest: Path | None = None
+    channels: tuple[str, ...] = ()
+    label: str | None = None
+    split: str | None = None
+    where: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,99 +55,117 @@ class TrainingSet:
 
     Attributes
     ----------
-    data_set : with the statistics of these images
-    images : (N, C, S, S) uint8
-    labels : (N,) int64 places in the data set's `train_labels`
+    configuration : its channels and their statistics
+    classes : names of its labels, sorted
+    paths : of the image files
+    channel_widths : of the tapes in pixels, one per row, or None
+    sizes : (N, 2) int64 height and width of a plane in pixels
+    labels : (N,) int64 places in `classes`
     """
 
-    data_set: DataSet
-    images: Tensor
-    labels: Tensor
+    configuration: Configuration
+    classes: tuple[str, ...]
+    paths: list[str]
+    channel_widths: list[int] | None
+    sizes: np.ndarray
+    labels: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.paths)
 
 
-def load_training_sets(data: Path, size: int) -> list[TrainingSet]:
-    """Read the training rows of a CHAMMI folder.
+def load_training_sets(source: Source, *, without: Sequence[str] = (), published: bool = False) -> list[TrainingSet]:
+    """Find the training rows and look at the header of each of their files.
 
     Parameters
     ----------
-    data : the folder
-    size : side of the network's input in pixels; images in memory are larger by `MARGIN`, to be cropped at random
+    without : data sets of a CHAMMI folder to leave out
+    published : normalise CHAMMI's channels by the published statistics, not by those of these images
 
     Raises
     ------
-    ManifestError
-        If a table cannot be read.
+    ManifestError, TrainingError
+        If a table cannot be read, has no training rows, or rows without a label.
     DecodeError
         If an image cannot be read.
     """
-    return [_load(data, DATA_SETS[name], round(size * MARGIN)) for name in chammi_data_sets(data)]
+    if source.manifest is not None:
+        manifest = table_manifest(source.manifest, root=source.data, where=source.where)
+        return [_load(manifest, source, Configuration(source.manifest.stem, source.channels, (), ()))]
+    if source.data is None:
+        raise TrainingError("name what to train on: a CHAMMI folder (data) or a labelled table (manifest).")
+    names = [name for name in chammi_data_sets(source.data) if name not in without]
+    if not names:
+        raise TrainingError(f"{source.data}: nothing to train on is left without {', '.join(without)}.")
+    sets = []
+    for name in names:
+        configuration = Configuration.of(DATA_SETS[name])
+        if not published:
+            configuration = dataclasses.replace(configuration, mean=(), std=())
+        sets.append(_load(chammi_manifest(source.data, name), source, configuration))
+    return sets
 
 
-def _load(data: Path, data_set: DataSet, side: int) -> TrainingSet:
-    manifest = chammi_manifest(data, data_set.name)
-    rows = np.flatnonzero(compute.equal(manifest.table[SPLIT_COLUMN], TRAIN).to_numpy())
-    labels = manifest.table[LABEL_COLUMN].take(rows).to_pylist()
-    widths = manifest.channel_widths
-    batches = stream_batches(
-        [manifest.paths[row] for row in rows],
-        None if widths is None else [widths[row] for row in rows],
-        Preprocess(size=side),
-        channels=len(data_set.channels),
-        batch_size=BATCH,
+def _load(manifest: Manifest, source: Source, configuration: Configuration) -> TrainingSet:
+    table = manifest.table
+    rows = np.flatnonzero(compute.equal(_column(manifest, source.split or SPLIT_COLUMN), TRAIN).to_numpy())
+    if len(rows) == 0:
+        raise TrainingError(f"{manifest.origin}: no row of column '{source.split or SPLIT_COLUMN}' is '{TRAIN}'.")
+    name = source.label or next((name for name in LABEL_COLUMNS if name in table.column_names), LABEL_COLUMNS[0])
+    labels = _column(manifest, name).take(rows).to_pylist()
+    if None in labels:
+        empty = manifest.keys[rows[labels.index(None)]]
+        raise TrainingError(f"{manifest.origin}: column '{name}' is empty in the training row {empty}.")
+    classes = sorted({str(label) for label in labels})
+    paths = [manifest.paths[row] for row in rows]
+    widths = None if manifest.channel_widths is None else [manifest.channel_widths[row] for row in rows]
+    found = TrainingSet(
+        configuration=configuration,
+        classes=tuple(classes),
+        paths=paths,
+        channel_widths=widths,
+        sizes=_sizes(paths, widths),
+        labels=np.array([classes.index(str(label)) for label in labels]),
     )
-    parts = []
+    return found if configuration.mean else _with_statistics(found)
+
+
+def _column(manifest: Manifest, name: str) -> pa.ChunkedArray:
+    if name not in manifest.table.column_names:
+        columns = ", ".join(manifest.table.column_names)
+        raise ManifestError(f"{manifest.origin}: lacks the column '{name}'; its columns are {columns}.")
+    return manifest.table[name]
+
+
+def _sizes(paths: list[str], widths: list[int] | None) -> np.ndarray:
+    with ThreadPoolExecutor(READERS) as pool:
+        infos = list(pool.map(probe, paths))
+    sizes = np.array([(info.height, info.width) for info in infos], dtype=np.int64)
+    if widths is not None:
+        sizes[:, 1] = np.minimum(sizes[:, 1], widths)
+    return sizes
+
+
+def _with_statistics(one: TrainingSet) -> TrainingSet:
+    """Measure the mean and standard deviation of the channels, in [0, 1], on some of the images."""
+    rows = range(0, len(one), -(-len(one) // STATISTICS_IMAGES))
+    batches = stream_batches(
+        [one.paths[row] for row in rows],
+        None if one.channel_widths is None else [one.channel_widths[row] for row in rows],
+        Preprocess(size=None, resize="none"),
+        channels=len(one.configuration.channels),
+        batch_size=1,  # sizes may differ
+    )
+    count, total, squares = 0, 0.0, 0.0
     for batch in batches:
         for status in batch.status:
             if not status.ok:
                 raise status.error()
-        parts.append(torch.from_numpy(batch.images).mul(255).round_().to(torch.uint8))
-    images = torch.cat(parts)
-    return TrainingSet(
-        data_set=_with_statistics(data_set, images),
-        images=images,
-        labels=torch.tensor([data_set.train_labels.index(label) for label in labels]),
-    )
-
-
-def _with_statistics(data_set: DataSet, images: Tensor) -> DataSet:
-    """Put the mean and standard deviation of these images, scaled to [0, 1], in the place of the published ones."""
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    means, deviations = [], []
-    for channel in range(images.shape[1]):
-        share = torch.bincount(images[:, channel].flatten(), minlength=256).double() / images[:, channel].numel()
-        mean = float(share @ levels)
-        means.append(mean)
-        deviations.append(float(share @ (levels - mean).square()) ** 0.5)
-    return dataclasses.replace(data_set, mean=tuple(means), std=tuple(deviations))
-
-
-def augment(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Crop at random, resize, and flip along both axes and the diagonal; each image on its own, its channels alike.
-
-    Parameters
-    ----------
-    images : (N, C, S, S) float32
-    size : side of the result in pixels
-
-    Returns
-    -------
-    (N, C, size, size) float32
-    """
-    count = len(images)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(count, generator=generator) * (high - low) + low
-
-    area, aspect = uniform(*SCALE), uniform(*RATIO).sqrt()
-    width, height = (area.sqrt() * aspect).clamp(max=1), (area.sqrt() / aspect).clamp(max=1)
-    flips = [torch.randint(0, 2, (count,), generator=generator) * 2 - 1 for _ in range(2)]
-    place = torch.zeros(count, 2, 3)
-    place[:, 0, 0], place[:, 0, 2] = flips[0] * width, uniform(-1, 1) * (1 - width)
-    place[:, 1, 1], place[:, 1, 2] = flips[1] * height, uniform(-1, 1) * (1 - height)
-    turned = torch.rand(count, generator=generator) < 0.5
-    place[turned, :, :2] = place[turned, :, :2].flip(2)
-    grid = F.affine_grid(place, [count, images.shape[1], size, size], align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        pixels = batch.images.astype(np.float64)
+        count += pixels[:, 0].size
+        total = total + pixels.sum((0, 2, 3))
+        squares = squares + (pixels**2).sum((0, 2, 3))
+    mean = np.asarray(total) / count
+    deviation = np.sqrt(np.maximum(np.asarray(squares) / count - mean**2, 1e-8))
+    measured = dataclasses.replace(one.configuration, mean=tuple(mean.tolist()), std=tuple(deviation.tolist()))
+    return dataclasses.replace(one, configuration=measured)

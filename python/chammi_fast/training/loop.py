@@ -1,133 +1,318 @@
-"""The training loop: batches that mix data sets, one forward and one mean loss per data set, one step."""
+"""The training loop: one forward and one backward pass a batch, in one process or several, resumed exactly.
+
+Several processes are accelerate's business: it needs little beside what timm brings, reads what ``torchrun`` sets, and
+leaves the loop to us.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel
 
-from chammi_fast.training.data import augment
+from chammi_fast.errors import TrainingError
+from chammi_fast.extras import require
+from chammi_fast.training.augment import turn, warp
+from chammi_fast.training.batches import EpochBatches, Worker, count_steps
+from chammi_fast.training.objective import Objective
+from chammi_fast.training.tensors import read_tensors, save_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from torch import Tensor
+    from torch import nn
 
     from chammi_fast.spec import Spec
+    from chammi_fast.training.batches import Part
     from chammi_fast.training.data import TrainingSet
-    from chammi_fast.training.losses import ProxyNCA
     from chammi_fast.training.network import ChannelAdaptiveNetwork
+    from chammi_fast.training.recipe import Recipe
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+SAVE_EVERY_S = 300.0
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """How to train.
+@dataclass
+class Log:
+    """What happened in one epoch, so far.
 
     Attributes
     ----------
-    epochs : passes over the images
-    batch_size : images of all data sets together; a last, smaller batch is dropped
-    learning_rate, proxy_learning_rate : at their height, after the warm-up; both fall to 0 along a cosine
-    warmup : share of all steps in which they rise
-    weight_decay : of AdamW
-    seed : of the order of images and of their augmentation
+    epoch : from 1
+    loss : mean over the steps
+    learning_rate : of the last step
+    images : that were seen, by all processes
+    seconds : of training, without evaluation
+    waited : seconds of these in which the step waited for images
+    score : after this epoch, where it was measured: CPS, or the mean macro F1 of the tasks where there is none
     """
 
-    epochs: int = 15
-    batch_size: int = 128
-    learning_rate: float = 4e-4
-    proxy_learning_rate: float = 4e-3
-    warmup: float = 0.2
-    weight_decay: float = 5e-4
-    seed: int = 0
+    epoch: int
+    loss: float = 0.0
+    learning_rate: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    score: float | None = None
+
+
+@dataclass
+class Place:
+    """How far training has come.
+
+    Attributes
+    ----------
+    epoch, step : of the next batch, from 0
+    log : of the epochs that were begun
+    """
+
+    epoch: int = 0
+    step: int = 0
+    log: list[Log] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls, and where it saves.
+
+    Attributes
+    ----------
+    progress : called after each step with the epoch and step from 1, the number of steps in an epoch, and the loss
+    logged : called after each epoch with the log so far
+    evaluate : called with the network after an epoch, returns its score
+    evaluate_every : epochs between evaluations; 0 for none
+    checkpoint : file to take up training again, None to save nothing
+    save_every_s : seconds between checkpoints within an epoch
+    """
+
+    progress: Callable[[int, int, int, float], None] | None = None
+    logged: Callable[[list[Log]], None] | None = None
+    evaluate: Callable[[ChannelAdaptiveNetwork], float | None] | None = None
+    evaluate_every: int = 0
+    checkpoint: Path | None = None
+    save_every_s: float = SAVE_EVERY_S
 
 
 def train(
     network: ChannelAdaptiveNetwork,
-    loss: ProxyNCA,
-    sets: Sequence[TrainingSet],
     spec: Spec,
-    settings: TrainSettings,
-    report: Callable[[int, float], None] | None = None,
-) -> None:
-    """Train a network and its proxies, in place.
+    sets: Sequence[TrainingSet],
+    recipe: Recipe,
+    hooks: Hooks | None = None,
+) -> tuple[ChannelAdaptiveNetwork, list[Log]]:
+    """Train a network, from its start or from where the checkpoint of the same recipe and classes ends.
 
-    Parameters
-    ----------
-    loss : with a proxy for every label of every set, in the order of the sets
-    spec : of the network: tokens, statistics and input size
-    report : called after each epoch with its number, from 1, and its mean loss
+    Returns
+    -------
+    The trained network, in evaluation mode (the average of the steps' weights under SWAD), and the log.
+
+    Raises
+    ------
+    TrainingError
+        If there are fewer images than one batch holds, or the checkpoint belongs to another training.
     """
-    generator = torch.Generator().manual_seed(settings.seed)
-    parts = [_Part(one, spec, first) for one, first in zip(sets, _first_classes(sets), strict=True)]
-    steps = settings.epochs * (sum(map(len, sets)) // settings.batch_size)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": network.parameters(), "lr": settings.learning_rate},
-            {"params": loss.parameters(), "lr": settings.proxy_learning_rate},
-        ],
-        weight_decay=settings.weight_decay,
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warmup))
-    network.train().to(memory_format=torch.channels_last)  # twice as fast on CPUs
-    for epoch in range(settings.epochs):
-        losses = []
-        for chosen in _batches(sets, settings.batch_size, generator):
-            optimizer.zero_grad()
-            total = torch.stack(
-                [
-                    loss(network(part.inputs(rows, generator), part.tokens), part.labels[rows])
-                    for part, rows in zip(parts, chosen, strict=True)
-                    if len(rows)
-                ]
-            ).sum()
-            total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            losses.append(float(total.detach()))
-        if report is not None:
-            report(epoch + 1, sum(losses) / len(losses))
-    network.eval()
+    if recipe.epochs and count_steps(sets, recipe) == 0:
+        count = sum(map(len, sets))
+        raise TrainingError(f"there are {count} training images, less than one batch of {recipe.batch_size}.")
+    trainer = Trainer(network, spec, sets, recipe, hooks or Hooks())
+    for epoch in range(trainer.place.epoch, recipe.epochs):
+        trainer.run_epoch(epoch)
+    return trainer.result(), trainer.place.log
 
 
-class _Part:
-    """One data set, ready to be cut into batches."""
+class Trainer:
+    """A network with all that its training changes; see `train`."""
 
-    def __init__(self, one: TrainingSet, spec: Spec, first_class: int) -> None:
-        ids = [spec.token_ids[name] for name in one.data_set.tokens]
-        self.tokens = torch.tensor(ids)
-        self.labels = one.labels + first_class
-        self._images = one.images
-        self._size = spec.preprocessing.size or one.images.shape[-1]
-        self._mean = torch.tensor([spec.tokens[i].mean for i in ids])[:, None, None]
-        self._std = torch.tensor([spec.tokens[i].std for i in ids])[:, None, None]
+    def __init__(
+        self,
+        network: ChannelAdaptiveNetwork,
+        spec: Spec,
+        sets: Sequence[TrainingSet],
+        recipe: Recipe,
+        hooks: Hooks,
+    ) -> None:
+        accelerate = require("accelerate", purpose="training")
+        unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
+        self._accelerator = accelerate.Accelerator(
+            mixed_precision=PRECISIONS[recipe.precision], kwargs_handlers=[unused]
+        )
+        self._sets, self._recipe, self._hooks = sets, recipe, hooks
+        self._steps = max(1, count_steps(sets, recipe))
+        self._worker = Worker(self._accelerator.process_index, self._accelerator.num_processes)
+        network.train().to(memory_format=torch.channels_last)  # twice as fast on CPUs
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            objective = Objective(network, spec, sets, recipe)
+        for twin in objective.twin:
+            twin.to(self._accelerator.device)
+        optimizer = torch.optim.AdamW(_parameter_groups(objective, recipe))
+        self._objective, self._optimizer = self._accelerator.prepare(objective, optimizer)
+        self._average = None if recipe.swad_from is None else AveragedModel(network, use_buffers=True)
+        self._identity = {
+            "recipe": msgspec.json.encode(recipe).decode(),
+            "classes": [[one.configuration.name, *one.classes] for one in sets],
+        }
+        self.place = Place()
+        self._resume()
 
-    def inputs(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Augmented, normalised images (n, C, S, S) float32."""
-        images = augment(self._images[rows].float() / 255, self._size, generator)
-        return ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+    @property
+    def _own(self) -> Objective:
+        objective: Objective = self._accelerator.unwrap_model(self._objective)
+        return objective
+
+    def run_epoch(self, epoch: int) -> None:
+        """Train for one epoch, or for what is left of it."""
+        place, hooks = self.place, self._hooks
+        if len(place.log) <= epoch:
+            place.log.append(Log(epoch + 1))
+        log = place.log[epoch]
+        batches = EpochBatches(self._sets, self._recipe, epoch, first=place.step, worker=self._worker)
+        saved = started = time.perf_counter()
+        for parts in batches:
+            loss = self._step(epoch, place.step, [self._prepared(part, epoch, place.step) for part in parts])
+            log.loss += (loss - log.loss) / (place.step + 1)
+            log.learning_rate = self._optimizer.param_groups[0]["lr"]
+            log.images += self._recipe.batch_size
+            place.step += 1
+            if hooks.progress is not None:
+                hooks.progress(epoch + 1, place.step, self._steps, loss)
+            now = time.perf_counter()
+            if now - saved > hooks.save_every_s and place.step % self._recipe.accumulate == 0:
+                log.seconds, log.waited = log.seconds + now - started, log.waited + batches.waited
+                started, batches.waited = now, 0.0
+                self._save()
+                saved = time.perf_counter()
+        log.seconds += time.perf_counter() - started
+        log.waited += batches.waited
+        place.epoch, place.step = epoch + 1, 0
+        if hooks.evaluate is not None and hooks.evaluate_every and (epoch + 1) % hooks.evaluate_every == 0:
+            if self._accelerator.is_main_process:
+                log.score = hooks.evaluate(self.result())
+            self._own.network.train()
+            self._accelerator.wait_for_everyone()
+        self._save()
+        if hooks.logged is not None and self._accelerator.is_main_process:
+            hooks.logged(place.log)
+
+    def result(self) -> ChannelAdaptiveNetwork:
+        """Return the network that training has made so far, in evaluation mode."""
+        average = self._average
+        network: Any = self._own.network if average is None or average.n_averaged == 0 else average.module
+        result: ChannelAdaptiveNetwork = network.eval()
+        return result
+
+    def _prepared(self, part: Part, epoch: int, step: int) -> Part:
+        """Move a part to the device and bend and turn its images."""
+        recipe = self._recipe
+        images = part.images.to(self._accelerator.device, non_blocking=True)
+        place = 1 + list(self._own.tokens).index(part.configuration)
+        generator = torch.Generator().manual_seed(self._seed(epoch, step, place))
+        if recipe.tps > 0:
+            images = warp(images, generator, recipe.tps)
+        if recipe.flips == "all":
+            images = turn(images, generator)
+        images = images.contiguous(memory_format=torch.channels_last)
+        labels = part.labels.to(self._accelerator.device, non_blocking=True)
+        return type(part)(part.configuration, images, labels, part.share)
+
+    def _step(self, epoch: int, step: int, parts: list[Part]) -> float:
+        recipe = self._recipe
+        factor = rate(recipe, epoch, step, self._steps) / recipe.peak
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["height"] * factor
+        torch.manual_seed(self._seed(epoch, step, 0))  # of stochastic depth and dropout
+        loss = self._objective(parts)
+        self._accelerator.backward(loss / recipe.accumulate)
+        if (step + 1) % recipe.accumulate == 0 or step + 1 == self._steps:
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+            if self._average is not None and epoch + step / self._steps >= (recipe.swad_from or 0):
+                self._average.update_parameters(self._own.network)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss became {value} in epoch {epoch + 1}, step {step + 1}: try a lower learning_rate or fp32."
+            )
+        return value
+
+    def _seed(self, *place: int) -> int:
+        return int(np.random.SeedSequence([self._recipe.seed, *place, self._worker.rank]).generate_state(1)[0])
+
+    def _save(self) -> None:
+        path = self._hooks.checkpoint
+        if path is None or not self._accelerator.is_main_process:
+            return
+        scaler = self._accelerator.scaler
+        content = {
+            **self._identity,
+            "place": msgspec.json.encode(self.place).decode(),
+            "objective": self._own.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+        save_tensors(content, path)
+
+    def _resume(self) -> None:
+        path = self._hooks.checkpoint
+        if path is None or not path.is_file():
+            return
+        content = read_tensors(path)
+        for key, what in (("recipe", "another recipe"), ("classes", "other classes or data sets")):
+            if content.get(key) != self._identity[key]:
+                raise TrainingError(f"{path}: belongs to a training with {what}: choose another folder, or remove it.")
+        self._own.load_state_dict(content["objective"])
+        self._optimizer.load_state_dict(content["optimizer"])
+        if self._average is not None:
+            self._average.load_state_dict(content["average"])
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(content["scaler"])
+        self.place = msgspec.json.decode(content["place"], type=Place)
 
 
-def _first_classes(sets: Sequence[TrainingSet]) -> list[int]:
-    counts = [len(one.data_set.train_labels) for one in sets]
-    return [sum(counts[:place]) for place in range(len(counts))]
+def rate(recipe: Recipe, epoch: int, step: int, steps: int) -> float:
+    """Learning rate of a step: up along a line, down along a cosine; under SWAD down to its own rate, and constant."""
+    at = epoch if recipe.schedule == "epoch" else epoch + step / steps
+    if at < recipe.warmup_epochs:
+        return recipe.warmup_from + (recipe.peak - recipe.warmup_from) * at / recipe.warmup_epochs
+    end, last = recipe.learning_rate_end, float(recipe.epochs)
+    if recipe.swad_from is not None:
+        end, last = recipe.swad_learning_rate or recipe.peak / 2, max(recipe.swad_from, recipe.warmup_epochs)
+    share = 1.0 if at >= last else (at - recipe.warmup_epochs) / (last - recipe.warmup_epochs)
+    return end + (recipe.peak - end) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def _batches(sets: Sequence[TrainingSet], size: int, generator: torch.Generator) -> Iterator[list[Tensor]]:
-    """Shuffle all images; yield batches, each as one tensor of rows per data set."""
-    origin = torch.cat([torch.full((len(one),), place) for place, one in enumerate(sets)])
-    row = torch.cat([torch.arange(len(one)) for one in sets])
-    order = torch.randperm(len(row), generator=generator)
-    for first in range(0, len(order) - size + 1, size):
-        chosen = order[first : first + size]
-        yield [row[chosen[origin[chosen] == place]] for place in range(len(sets))]
+def _parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
+    """Sort the parameters by their highest learning rate and weight decay; leave out those that are frozen."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in objective.named_parameters():
+        if any(fnmatch(name, pattern) for pattern in recipe.frozen):
+            parameter.requires_grad = False
+        if parameter.requires_grad:
+            # A temperature and a variance are no weights: 0 is not where they ought to go.
+            scalar = name.endswith("log_temperature") or name.startswith("miro.")
+            key = (_height(name, recipe), 0.0 if scalar else recipe.weight_decay)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": parameters, "lr": height, "height": height, "weight_decay": decay}
+        for (height, decay), parameters in groups.items()
+    ]
 
 
-def _rate(step: int, steps: int, warmup: float) -> float:
-    """Learning rate of a step, relative to its height."""
-    rising = max(1, round(steps * warmup))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+def _height(name: str, recipe: Recipe) -> float:
+    rates = recipe.learning_rate
+    if isinstance(rates, dict):
+        owners = {one: (f"network.body.bodies.{one}.", f"losses.{one}.") for one in rates}
+        base = next((rates[one] for one, starts in owners.items() if name.startswith(starts)), min(rates.values()))
+    else:
+        base = rates
+    factor = recipe.proxy_rate if name.startswith("losses.") else recipe.miro_rate if name.startswith("miro.") else 1.0
+    return base * factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 import zipfile
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from chammi_fast.errors import ExportError
+from chammi_fast.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +51,20 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ExportError(f"{path}: holds a {type(content).__name__} instead of named weights.")
     return content
+
+
+def save_tensors(content: dict[str, Any], path: Path) -> None:
+    """Save with torch.save, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; one that was there before stays.
+    """
+    buffer = io.BytesIO()  # torch's own writer hides why a disk refuses
+    torch.save(content, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: object) -> None:

@@ -6,13 +6,11 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import torch
 
 from chammi_fast.errors import ExportError, SpecError
-from chammi_fast.files import replacing
 from chammi_fast.spec import parse_spec
 from chammi_fast.training.create import NetworkOptions, create_network
-from chammi_fast.training.tensors import load_exactly, read_tensors
+from chammi_fast.training.tensors import load_exactly, read_tensors, save_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,13 +24,8 @@ if TYPE_CHECKING:
 
 def save_weights(network: nn.Module, spec: Spec, options: NetworkOptions, path: Path) -> None:
     """Save a network's weights with all that is needed to make it again, whole or not at all; see `load_network`."""
-    content = {
-        "state_dict": network.state_dict(),
-        "spec": spec.to_json(),
-        "network": msgspec.json.encode(options).decode(),
-    }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    description = {"spec": spec.to_json(), "network": msgspec.json.encode(options).decode()}
+    save_tensors({"state_dict": network.state_dict(), **description}, path)
 
 
 def load_network(path: Path, asked: Mapping[str, Any]) -> tuple[ChannelAdaptiveNetwork, Spec]:

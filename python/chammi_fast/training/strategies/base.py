@@ -75,6 +75,8 @@ class Strategy(nn.Module):
     per_channel : whether each channel makes an image and an embedding of its own; they are concatenated
     shares_body : whether the configurations share the rest of the network
     keeps_norm : whether a norm that follows the first convolution stays
+    unseen : what a channel of a name that was not trained stands for: the "mean" of all others, or one after the other
+        of them ("replicate")
     normalised : whether channels are normalised by their means and standard deviations
     """
 
@@ -82,6 +84,7 @@ class Strategy(nn.Module):
     per_channel = False
     shares_body = True
     keeps_norm = True
+    unseen: Literal["mean", "replicate"] = "mean"
     normalised = True
 
     def __init__(self, stem: Stem, vocabulary: Vocabulary) -> None:

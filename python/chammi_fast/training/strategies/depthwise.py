@@ -35,6 +35,7 @@ class Depthwise(Strategy):
     """
 
     keeps_norm = False
+    unseen = "replicate"
 
     def __init__(
         self,

@@ -82,6 +82,11 @@ class TokenTable(nn.Module):
         """Return (T, width): what each token refers to, in the order of the vocabulary."""
         return self.assignment @ self.rows
 
+    def extend(self, members: Sequence[Sequence[int]]) -> None:
+        """Append tokens to the vocabulary that refer to the means of what other tokens, by their ids, refer to."""
+        means = [self.assignment[list(ids)].mean(0) for ids in members]
+        self.assignment = torch.stack([*self.assignment, *means])
+
     def complete(self) -> None:
         """Give every token a row of its own, once and for all, for export; training ends here."""
         self.rows = nn.Parameter(self.table().detach(), requires_grad=False)

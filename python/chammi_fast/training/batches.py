@@ -1,0 +1,199 @@
+"""Cut the training images into batches that mix data sets, each image seen once an epoch through a random window.
+
+Everything random is a function of the seed and the epoch, so that an epoch can be taken up again at any step.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from chammi_fast.images import Preprocess, stream_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from chammi_fast.images import Batch
+    from chammi_fast.training.data import TrainingSet
+    from chammi_fast.training.recipe import Recipe
+
+ATTEMPTS = 10  # to place a random window, as torchvision's
+CHUNK = 32  # images that a stream prepares at a time
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set's images of a batch.
+
+    Attributes
+    ----------
+    configuration : name
+    images : (views * n, C, S, S) float32, normalised; first views, then second views
+    labels : (n,) int64, places among the classes of all data sets
+    share : what a mean over these images weighs in the batch's loss: 1, or less or more where several processes have
+        unequal numbers of them
+    """
+
+    configuration: str
+    images: Tensor
+    labels: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which of several processes this is."""
+
+    rank: int = 0
+    count: int = 1
+
+
+class EpochBatches:
+    """The batches of one epoch, from a step on.
+
+    Parameters
+    ----------
+    sets : the data sets
+    recipe : batch size, augmentation, seed
+    epoch : from 0
+    first : step to begin with
+    worker : of several, each gets its share of every data set's images
+
+    Attributes
+    ----------
+    waited : seconds that the caller has waited for images
+    """
+
+    def __init__(
+        self, sets: Sequence[TrainingSet], recipe: Recipe, epoch: int, *, first: int = 0, worker: Worker | None = None
+    ) -> None:
+        self._sets = sets
+        self._recipe = recipe
+        self._worker = worker or Worker()
+        self._views = 2 if recipe.ssl_weight > 0 else 1
+        self._first = first
+        self._steps = _shuffled(sets, recipe, epoch)
+        self._offsets = np.cumsum([0, *(len(one.classes) for one in sets)])
+        self._rng = np.random.default_rng([recipe.seed, epoch, 1])
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[list[Part]]:
+        """Yield the parts of each batch; a data set that has no image in it has none."""
+        feeds = [self._open(place) for place in range(len(self._sets))]
+        try:
+            for chosen in self._steps[self._first :]:
+                yield [
+                    self._part(place, rows, feeds[place]) for place, rows in enumerate(chosen) if len(self._mine(rows))
+                ]
+        finally:
+            for feed in feeds:
+                feed.close()
+
+    def _mine(self, rows: np.ndarray) -> np.ndarray:
+        return rows[self._worker.rank :: self._worker.count]
+
+    def _part(self, place: int, rows: np.ndarray, feed: _Feed) -> Part:
+        mine = self._mine(rows)
+        started = time.perf_counter()
+        images = feed.take(self._views * len(mine))
+        self.waited += time.perf_counter() - started
+        one = self._sets[place]
+        labels = torch.from_numpy(one.labels[mine] + self._offsets[place])
+        return Part(one.configuration.name, images, labels, len(mine) * self._worker.count / len(rows))
+
+    def _open(self, place: int) -> _Feed:
+        """Start a stream of one data set's images in the order in which the batches need them."""
+        one, recipe = self._sets[place], self._recipe
+        shape = (self._views, len(one))
+        windows = random_windows(np.tile(one.sizes, (self._views, 1)), recipe, self._rng).reshape(*shape, 4)
+        flips = self._rng.random(shape) < (0 if recipe.flips == "none" else 0.5)
+        steps = [self._mine(chosen[place]) for chosen in self._steps[self._first :]]
+        rows = np.concatenate([np.tile(step, self._views) for step in steps])
+        views = np.concatenate([np.repeat(np.arange(self._views), len(step)) for step in steps])
+        batches = stream_batches(
+            [one.paths[row] for row in rows],
+            None if one.channel_widths is None else [one.channel_widths[row] for row in rows],
+            Preprocess(size=recipe.size, mean=one.configuration.mean, std=one.configuration.std),
+            channels=len(one.configuration.channels),
+            batch_size=CHUNK,
+            look_ahead=-(-2 * recipe.batch_size // CHUNK),
+            windows=windows[views, rows],
+            flips=flips[views, rows],
+        )
+        return _Feed(batches)
+
+
+class _Feed:
+    """Images of a stream, so many at a time as are asked for."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+        self._rest: list[np.ndarray] = []
+
+    def take(self, count: int) -> Tensor:
+        while sum(map(len, self._rest)) < count:
+            batch = next(self._batches)
+            for status in batch.status:
+                if not status.ok:
+                    raise status.error()
+            self._rest.append(batch.images)
+        images = np.concatenate(self._rest) if len(self._rest) > 1 else self._rest[0]
+        self._rest = [images[count:]] if len(images) > count else []
+        return torch.from_numpy(images[:count])
+
+    def close(self) -> None:
+        self._batches.close()  # type: ignore[attr-defined]
+
+
+def count_steps(sets: Sequence[TrainingSet], recipe: Recipe) -> int:
+    """Return the number of whole batches in an epoch."""
+    return sum(map(len, sets)) // recipe.batch_size
+
+
+def _shuffled(sets: Sequence[TrainingSet], recipe: Recipe, epoch: int) -> list[list[np.ndarray]]:
+    """Shuffle all images; cut them into batches, each as one array of rows per data set."""
+    origin = np.repeat(np.arange(len(sets)), [len(one) for one in sets])
+    row = np.concatenate([np.arange(len(one)) for one in sets])
+    order = np.random.default_rng([recipe.seed, epoch, 0]).permutation(len(row))
+    batches = order[: count_steps(sets, recipe) * recipe.batch_size].reshape(-1, recipe.batch_size)
+    return [[row[chosen[origin[chosen] == place]] for place in range(len(sets))] for chosen in batches]
+
+
+def random_windows(sizes: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
+    """Draw a window in each image as torchvision's ``RandomResizedCrop`` does.
+
+    Area and aspect (width / height) are drawn, the latter on a logarithmic scale, until a window fits, at most ten
+    times; else the largest one of an allowed aspect is taken from the middle.
+
+    Parameters
+    ----------
+    sizes : (N, 2) heights and widths in pixels
+
+    Returns
+    -------
+    (N, 4) int64 top, left, height, width
+    """
+    height, width = sizes[:, :1].astype(float), sizes[:, 1:].astype(float)
+    low, high = recipe.crop_aspect
+    area = height * width * rng.uniform(*recipe.crop_area, (len(sizes), ATTEMPTS))
+    aspect = np.exp(rng.uniform(np.log(low), np.log(high), (len(sizes), ATTEMPTS)))
+    tall, wide = np.round(np.sqrt(area / aspect)), np.round(np.sqrt(area * aspect))
+    fits = (tall > 0) & (tall <= height) & (wide > 0) & (wide <= width)
+    place = np.argmax(fits, axis=1)
+    every = np.arange(len(sizes))
+    tall, wide = tall[every, place], wide[every, place]
+    height, width = height[:, 0], width[:, 0]
+    top = np.floor(rng.random(len(sizes)) * (height - tall + 1))
+    left = np.floor(rng.random(len(sizes)) * (width - wide + 1))
+    drawn = np.stack([top, left, tall, wide], axis=1)
+    own = width / height
+    tall = np.where(own < low, np.round(width / low), height)
+    wide = np.where(own > high, np.round(height * high), width)
+    middle = np.stack([(height - tall) // 2, (width - wide) // 2, tall, wide], axis=1)
+    return np.where(fits.any(axis=1)[:, None], drawn, middle).astype(np.int64)
