@@ -1,7 +1,7 @@
 """Decode TIFF of rare kinds by tifffile and imagecodecs, where the extra [formats] is installed.
 
 What comes out follows the rules of `chammi_fast.images.reading`, and so do the errors: none of either library's own
-reaches the caller.
+reaches the caller, nor does what they log.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from chammi_fast.errors import (
     TapeShapeError,
     UnsupportedFormatError,
 )
+from chammi_fast.images.foreign import BUFFER, READABLE, check_segments, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _Source: TypeAlias = "str | os.PathLike[str] | bytes"
 _Samples: TypeAlias = "NDArray[np.integer[Any] | np.floating[Any]]"
 
-_OLD_JPEG = 6  # a compression that tifffile takes for JPEG
+_MOST_PAGES = 1 << 16
 _log = logging.getLogger("chammi_fast")
 _announced = threading.Event()
 
@@ -61,7 +62,7 @@ def _decode(source: _Source, refusal: DecodeError, read: Callable[[Any], _Sample
         hint = f"{refusal.cause}; the extra chammi-fast[formats] may decode it"
         raise UnsupportedFormatError(refusal.path, refusal.byte_offset, hint) from None
     try:
-        with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)) as tiff:
+        with quiet(), tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)) as tiff:
             samples = read(tiff)
     except ChammiFastError:
         raise
@@ -98,12 +99,15 @@ def _translate(error: Exception, refusal: DecodeError) -> NoReturn:
 
 
 def _page(page: Any, pixel_limit: int, refusal: DecodeError) -> _Samples:
-    readable = page.axes in ("YX", "YXS", "SYX") and page.dtype is not None and page.dtype.kind in "buif"
-    if page.compression == _OLD_JPEG or not readable:
+    usual = page.axes in ("YX", "YXS", "SYX") and page.dtype is not None and page.dtype.kind in "buif"
+    # With a header of its own for all tiles, the tiles of Hamamatsu's slides are places in one JPEG.
+    if page.compression not in READABLE or not usual or page.jpegheader is not None:
         raise refusal
-    if max(prod(page.shape), prod(page.chunks)) > pixel_limit:
+    if max(prod(page.shape), prod(page.chunked) * prod(page.chunks)) > pixel_limit:
         raise LimitError(refusal.path, None, f"an image of shape {page.shape} exceeds the pixel limit")
-    samples = page.asarray()
+    check_segments(page, refusal.path)
+    # One strip or tile after the other: in memory for one of them, and in this thread, which is quiet.
+    samples = page.asarray(maxworkers=1, buffersize=BUFFER)
     if samples.shape != page.shape:
         raise CorruptError(refusal.path, None, f"an image of shape {page.shape} decodes to {samples.shape}")
     if page.axes == "SYX":
@@ -116,10 +120,11 @@ def _page(page: Any, pixel_limit: int, refusal: DecodeError) -> _Samples:
 
 
 def _tape(tiff: Any, channel_width: int, pixel_limit: int, refusal: DecodeError) -> _Samples:
+    pages = _count_pages(tiff, refusal)
     tape = _page(tiff.pages[0], pixel_limit, refusal)
     samples = 1 if tape.ndim == 2 else tape.shape[2]
-    if len(tiff.pages) != 1 or samples != 1:
-        cause = f"a tape is one page of one sample per pixel, this file has {len(tiff.pages)} of {samples}"
+    if pages != 1 or samples != 1:
+        cause = f"a tape is one page of one sample per pixel, this file has {pages} of {samples}"
         raise TapeShapeError(refusal.path, None, cause)
     if tape.shape[1] % channel_width:
         cause = f"the tape's width of {tape.shape[1]} pixels is not a multiple of the channel width {channel_width}"
@@ -127,8 +132,16 @@ def _tape(tiff: Any, channel_width: int, pixel_limit: int, refusal: DecodeError)
     return np.ascontiguousarray(tape.reshape(tape.shape[0], -1, channel_width).swapaxes(0, 1))
 
 
+def _count_pages(tiff: Any, refusal: DecodeError) -> int:
+    try:
+        tiff.pages[_MOST_PAGES]
+    except IndexError:
+        return len(tiff.pages)
+    raise LimitError(refusal.path, None, f"the file has more than {_MOST_PAGES} pages")
+
+
 def _stack(tiff: Any, pixel_limit: int, refusal: DecodeError) -> _Samples:
-    count = len(tiff.pages)
+    count = _count_pages(tiff, refusal)
     if count == 1:
         image = _page(tiff.pages[0], pixel_limit, refusal)
         return image[None] if image.ndim == 2 else np.ascontiguousarray(np.moveaxis(image, -1, 0))
