@@ -37,6 +37,13 @@ def library() -> ctypes.CDLL:
         return ctypes.CDLL(str(made))
 
 
+def bounds(paths: list[Path], compression: str) -> dict[str, Callable[[], None]]:
+    """Return what no decoder of files of this compression can do without, by name; nothing for LZW and others."""
+    if compression == "deflate":
+        return {f"inflate alone ({name})": inflate_alone(paths, name) for name in INFLATERS}
+    return {"copy alone": copy_alone(paths)} if compression == "none" else {}
+
+
 def inflate_alone(paths: list[Path], inflater: str) -> Callable[[], None]:
     """Return what `inflater` alone does with the zlib streams of files."""
     work = getattr(library(), f"inflate_by_{inflater}")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bare import INFLATERS, copy_alone, inflate_alone
-from chammi_fast.images import probe, read_image
-from comparing import compare
-from image_sets import GENERATED, REAL_SETS, ImageSet, filter_census, generated_set, real_set
+from bare import bounds
+from chammi_fast.images import read_image
+from comparing import Way, compare, passes
+from image_sets import GENERATED, REAL_SETS, ImageSet, facts, generated_set, real_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ imagecodecs = pytest.importorskip("imagecodecs")
 io = pytest.importorskip("skimage.io")
 tifffile = pytest.importorskip("tifffile")
 
+SECONDS = 0.02  # of ours at least, so that the clock and the loop do not count
 PNG_PEERS: dict[str, Decoder] = {
     "Pillow": lambda path: np.asarray(Image.open(path)),
     "OpenCV": lambda path: cv2.imread(str(path), cv2.IMREAD_UNCHANGED),
@@ -73,22 +74,21 @@ def decode_all(decode: Decoder, paths: list[Path]) -> Callable[[], None]:
     return run
 
 
-def run_suite(images: ImageSet, benchmark: BenchmarkFixture, rounds: int) -> None:
-    paths = images.paths
-    ways = {name: decode_all(decode, paths) for name, decode in peers_of(paths).items()}
-    if paths[0].suffix == ".png":
-        benchmark.extra_info["filters"] = filter_census(paths)
-    if probe(paths[0]).compression == "deflate":
-        ways |= {f"inflate alone ({name})": inflate_alone(paths, name) for name in INFLATERS}
-    elif probe(paths[0]).compression == "none":
-        ways["copy alone"] = copy_alone(paths)
-    compare(benchmark, decode_all(read_image, paths), ways, rounds=rounds, images=len(paths))
+def run_suite(images: ImageSet, benchmark: BenchmarkFixture, rounds: int, short: bool) -> None:
+    able = peers_of(images.paths)
+    repeats = 1 if short else passes(decode_all(read_image, images.paths), SECONDS)
+    paths = images.of(repeats * len(images.paths)).paths
+    ways = {name: decode_all(decode, paths) for name, decode in able.items()}
+    known = facts(images)
+    benchmark.extra_info |= known
+    peers = {name: Way(way, len(paths)) for name, way in (ways | bounds(paths, str(known["compression"]))).items()}
+    compare(benchmark, Way(decode_all(read_image, paths), len(paths)), peers, rounds=rounds)
 
 
 @pytest.mark.benchmark(group="decode")
 @pytest.mark.parametrize("name", REAL_SETS)
 def test_real(name: str, real_images: Path, benchmark: BenchmarkFixture, rounds: int, short: bool) -> None:
-    run_suite(real_set(name, real_images, most=4 if short else 60), benchmark, rounds)
+    run_suite(real_set(name, real_images, most=4 if short else 60), benchmark, rounds, short)
 
 
 @pytest.mark.benchmark(group="decode")
@@ -96,4 +96,4 @@ def test_real(name: str, real_images: Path, benchmark: BenchmarkFixture, rounds:
 def test_generated(
     kind: str, writer: str, tmp_path: Path, benchmark: BenchmarkFixture, rounds: int, short: bool
 ) -> None:
-    run_suite(generated_set(kind, writer, tmp_path, count=2 if short else 8), benchmark, rounds)
+    run_suite(generated_set(kind, writer, tmp_path, count=2 if short else 8), benchmark, rounds, short)

@@ -32,7 +32,7 @@ from chammi_fast.model import BoundModel, load_model  # noqa: E402
 from chammi_fast.synthetic import FEWEST_IMAGES, synthesise  # noqa: E402
 from chammi_fast.training.create import NetworkOptions, create_network  # noqa: E402
 from chammi_fast.training.export import export_onnx, relative_difference  # noqa: E402
-from comparing import compare  # noqa: E402
+from comparing import Way, compare  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -162,6 +162,6 @@ def test_embed(
     answer = ours(work)
     for way in PEERS.values():
         assert relative_difference(way(work), answer) < 1e-3
-    ways = {name: partial(way, work) for name, way in PEERS.items()}
-    compare(benchmark, partial(ours, work), ways, rounds=min(rounds, MOST_ROUNDS), images=len(rows))
+    ways = {name: Way(partial(way, work), len(rows)) for name, way in PEERS.items()}
+    compare(benchmark, Way(partial(ours, work), len(rows)), ways, rounds=min(rounds, MOST_ROUNDS))
     benchmark.extra_info |= {"network": network.name, "batch": BATCH, "threads": CPUS}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import tifffile
 from PIL import Image
+
+from chammi_fast.images import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,39 +24,37 @@ if TYPE_CHECKING:
 FILTERS = ("None", "Sub", "Up", "Average", "Paeth")
 # (height, channel width, channels), as CHAMMI's three data sets have them
 CHAMMI_SIZES = {"Allen": (238, 374, 3), "HPA": (512, 512, 4), "CP": (160, 160, 5)}
+# Where they are, the width of their channels if they are tapes, and the compression of those that are meant if not all
 REAL_SETS = {
-    "CP, real (5 x 160 x 160)": ("tapes/pediatric_5ch_160/*.png", 160),
-    "HPA, real (4 x 512 x 512)": ("tapes/neuron_4ch_512/*.png", 512),
-    "Allen, real, NONE": ("tapes/nf1_3ch_238x374/*.tiff", 374),
-    "Allen, real, ZSTD": ("tapes/nf1_3ch_238x374/*.tiff", 374),
-    "Allen, real, LZW": ("tapes/nf1_3ch_238x374/*.tiff", 374),
-    "Allen, real, ADOBE_DEFLATE": ("tapes/nf1_3ch_238x374/*.tiff", 374),
-    "small cells, real (2 channels)": ("tapes/sbs_2ch/*.png", None),
-    "fields of view, real, 16-bit": ("fields/pediatric_cellpainting_6ch/*ch[1-6]*.tiff", None),
+    "CP, real": ("tapes/pediatric_5ch_160/*.png", 160, None),
+    "HPA, real": ("tapes/neuron_4ch_512/*.png", 512, None),
+    "Allen, real, uncompressed": ("tapes/nf1_3ch_238x374/*.tiff", 374, "none"),
+    "Allen, real, ZSTD": ("tapes/nf1_3ch_238x374/*.tiff", 374, "zstd"),
+    "Allen, real, LZW": ("tapes/nf1_3ch_238x374/*.tiff", 374, "lzw"),
+    "Allen, real, Deflate": ("tapes/nf1_3ch_238x374/*.tiff", 374, "deflate"),
+    "small cells, real": ("tapes/sbs_2ch/*.png", None, None),
+    "fields of view, real": ("fields/pediatric_cellpainting_6ch/*ch[1-6]*.tiff", None, None),
 }
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Files of one kind; `channel_width` where they are tapes of one width."""
+    """Files of one kind: the data set of CHAMMI whose size they have, if any, and their width where they are tapes."""
 
     paths: list[Path]
     channel_width: int | None
+    kind: str | None = None
+
+    def of(self, count: int) -> ImageSet:
+        """Return so many of the files, from the first on again as often as it takes."""
+        return replace(self, paths=list(islice(cycle(self.paths), count)))
 
 
 def real_set(name: str, folder: Path, *, most: int) -> ImageSet:
-    """Return some of the real images; those of Allen's size are written with four compressions, named as TIFF does."""
-    pattern, width = REAL_SETS[name]
-    paths = sorted(folder.glob(pattern))
-    if name.startswith("Allen"):
-        paths = [path for path in paths if compression_of(path) == name.rpartition(" ")[2]]
-    return ImageSet(paths[:most], width)
-
-
-def compression_of(path: Path) -> str:
-    """Return the name of a TIFF file's compression."""
-    with tifffile.TiffFile(path) as file:
-        return str(tifffile.COMPRESSION(file.pages.first.compression).name)
+    """Return some of the real images."""
+    pattern, width, compression = REAL_SETS[name]
+    paths = sorted(path for path in folder.glob(pattern) if compression in (None, probe(path).compression))
+    return ImageSet(paths[:most], width, next((kind for kind in CHAMMI_SIZES if name.startswith(kind)), None))
 
 
 def cells(height: int, width: int, channels: int, seed: int) -> NDArray[np.uint8]:
@@ -87,7 +88,7 @@ def generated_set(kind: str, writer: str, folder: Path, *, count: int) -> ImageS
     for seed in range(count):
         paths.append(folder / f"{seed}.{'png' if 'PNG' in writer else 'tif'}")
         WRITERS[writer](paths[-1], cells(height, width, channels, seed))
-    return ImageSet(paths, width)
+    return ImageSet(paths, width, kind)
 
 
 def png_stream(path: Path) -> tuple[bytes, int]:
@@ -125,3 +126,11 @@ def filter_census(paths: list[Path]) -> dict[str, int]:
         rows = np.frombuffer(zlib.decompress(stream), np.uint8).reshape(height, width + 1)
         counts += np.bincount(rows[:, 0], minlength=5)
     return dict(zip(FILTERS, counts.tolist(), strict=True))
+
+
+def facts(images: ImageSet) -> dict[str, object]:
+    """Return what a result says about the images, read off the first one; of PNG also all rows by filter."""
+    info = probe(images.paths[0])
+    shape = {"height": info.height, "width": info.width, "dtype": info.dtype}
+    known = {"kind": images.kind, "format": info.format, "compression": info.compression, "shape": shape}
+    return known | ({"filters": filter_census(images.paths)} if info.format == "png" else {})
