@@ -18,8 +18,9 @@ namespace py = pybind11;
 /// (code, byte offset or None, cause), which chammi_fast.images turns into an exception.
 py::tuple to_python(const Status& status);
 
-/// An array over memory that stays alive as long as the array does.
-py::array adopt(const std::shared_ptr<Buffer>& buffer, const py::dtype& dtype, const std::vector<py::ssize_t>& shape);
+/// An array over `data` in memory that stays alive as long as the array does.
+py::array adopt(const std::shared_ptr<Buffer>& owner, const std::uint8_t* data, const py::dtype& dtype,
+                const std::vector<py::ssize_t>& shape);
 
 /// NumPy's name of a type.
 const char* name_of(SampleType type) noexcept;

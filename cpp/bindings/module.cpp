@@ -75,12 +75,13 @@ py::tuple to_python(const Status& status) {
                           describe(status));
 }
 
-py::array adopt(const std::shared_ptr<Buffer>& buffer, const py::dtype& dtype, const std::vector<py::ssize_t>& shape) {
-    auto owner = std::make_unique<std::shared_ptr<Buffer>>(buffer);
-    const py::capsule keep{owner.get(), [](void* held) { delete static_cast<std::shared_ptr<Buffer>*>(held); }};
+py::array adopt(const std::shared_ptr<Buffer>& owner, const std::uint8_t* data, const py::dtype& dtype,
+                const std::vector<py::ssize_t>& shape) {
+    auto held = std::make_unique<std::shared_ptr<Buffer>>(owner);
+    const py::capsule keep{held.get(), [](void* last) { delete static_cast<std::shared_ptr<Buffer>*>(last); }};
     // The capsule deletes it from here on.
-    [[maybe_unused]] const auto* kept = owner.release();
-    return {dtype, shape, buffer->data(), keep};
+    [[maybe_unused]] const auto* kept = held.release();
+    return {dtype, shape, data, keep};
 }
 
 namespace {

@@ -86,7 +86,7 @@ class Stream {
         }
         const std::vector<py::ssize_t> shape{static_cast<py::ssize_t>(batch.statuses.size()), batch.frame.channels,
                                              batch.frame.height, batch.frame.width};
-        return py::make_tuple(adopt(batch.images, py::dtype::of<float>(), shape), statuses);
+        return py::make_tuple(adopt(batch.images, batch.images->data(), py::dtype::of<float>(), shape), statuses);
     }
 
     [[nodiscard]] bool forked() const noexcept { return ::getpid() != owner_; }
@@ -223,8 +223,9 @@ py::tuple preprocess_planes(const py::array& array, const py::dict& options, con
         return preprocess_image(planes, plan, images, frame, *image);
     }();
     const std::vector<py::ssize_t> shape{frame.channels, frame.height, frame.width};
-    return py::make_tuple(to_python(status),
-                          status.ok() ? py::object(adopt(image, py::dtype::of<float>(), shape)) : py::none());
+    return py::make_tuple(
+        to_python(status),
+        status.ok() ? py::object(adopt(image, image->data(), py::dtype::of<float>(), shape)) : py::none());
 }
 
 }  // namespace

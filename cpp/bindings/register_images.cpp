@@ -1,8 +1,10 @@
 #include <bit>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "bindings.hpp"
 #include "chammi/decode.hpp"
@@ -73,12 +75,29 @@ py::tuple probe_source(const py::object& source, std::uint32_t page, std::uint64
     return answer(status, [&] { return to_python(info); });
 }
 
+// Gives `owner` the pixels that stand in the encoded image as they are: with the file's memory, where little else is in
+// it, or by copying them.
+Status take(ConstBytes& pixels, ConstBytes encoded, Buffer& file, Buffer& owner) noexcept {
+    if (encoded.data() == file.data() && pixels.size() >= file.capacity() / 2) {
+        owner = std::move(file);
+        return success();
+    }
+    if (!owner.resize(pixels.size())) {
+        return out_of_memory();
+    }
+    std::memcpy(owner.data(), pixels.data(), pixels.size());
+    pixels = std::as_const(owner).bytes();
+    return success();
+}
+
 py::tuple decode_source(const py::object& source, std::uint32_t page, std::uint64_t pixel_limit) {
-    const auto pixels = std::make_shared<Buffer>();
+    const auto owner = std::make_shared<Buffer>();
+    ConstBytes pixels;
     ImageInfo info;
     const Limits limits{pixel_limit};
     const auto step = [&](ConstBytes bytes, Workspace& work) {
-        return decode(bytes, page, limits, work, info, *pixels);
+        const Status status = decode_or_view(bytes, page, limits, work, info, *owner, pixels);
+        return status.ok() && pixels.data() != owner->data() ? take(pixels, bytes, work.file, *owner) : status;
     };
     const Status status = run_unlocked(source_from(source), limits, step);
     return answer(status, [&] {
@@ -86,7 +105,7 @@ py::tuple decode_source(const py::object& source, std::uint32_t page, std::uint6
         if (info.samples > 1) {
             shape.push_back(info.samples);
         }
-        return adopt(pixels, py::dtype(name_of(info.type)), shape);
+        return adopt(owner, pixels.data(), py::dtype(name_of(info.type)), shape);
     });
 }
 
@@ -109,7 +128,8 @@ py::tuple decode_source_planes(const py::object& source, std::uint32_t channel_w
     };
     const Status status = run_unlocked(source_from(source), limits, step);
     return answer(status, [&] {
-        return adopt(pixels, py::dtype(name_of(planes.type)), {planes.channels, planes.height, planes.width});
+        return adopt(pixels, pixels->data(), py::dtype(name_of(planes.type)),
+                     {planes.channels, planes.height, planes.width});
     });
 }
 

@@ -1,6 +1,7 @@
 #include "chammi/decode.hpp"
 
 #include <cstring>
+#include <utility>
 
 #include "chammi/png.hpp"
 #include "chammi/tiff.hpp"
@@ -24,15 +25,10 @@ Status single_page(std::uint32_t page) noexcept {
     return page == 0 ? success() : failure(Code::shape, "the file has no page {}: it has {}").with(page, 1);
 }
 
-Status decode_tiff(ConstBytes in, std::uint32_t page, const Limits& limits, Workspace& work, ImageInfo& info,
-                   Buffer& out) noexcept {
-    tiff::Page found;
-    if (const Status status = tiff::find_page(in, page, limits, found); !status.ok()) {
-        return status;
-    }
-    info = found.info;
-    tiff::Source source{in, limits, image_bytes(info)};
-    return out.resize(image_bytes(info)) ? tiff::decode_page(source, found, work, out.bytes()) : out_of_memory();
+Status decode_tiff(ConstBytes in, const tiff::Page& page, const Limits& limits, Workspace& work, Buffer& out) noexcept {
+    const std::uint64_t bytes = image_bytes(page.info);
+    tiff::Source source{in, limits, bytes};
+    return out.resize(bytes) ? tiff::decode_page(source, page, work, out.bytes()) : out_of_memory();
 }
 
 bool same_shape(const ImageInfo& a, const ImageInfo& b) noexcept {
@@ -67,11 +63,12 @@ Status decode_tape(ConstBytes in, std::uint32_t channel_width, const Limits& lim
         return failure(Code::shape, "the tape's width of {} pixels is not a multiple of the channel width {}")
             .with(info.width, channel_width);
     }
-    if (const Status status = decode(in, 0, limits, work, info, work.image); !status.ok()) {
+    ConstBytes pixels;
+    if (const Status status = decode_or_view(in, 0, limits, work, info, work.image, pixels); !status.ok()) {
         return status;
     }
-    planes = {work.image.data(), info.type, info.width / channel_width, info.height, channel_width,
-              channel_width,     info.width};
+    planes = {pixels.data(), info.type, info.width / channel_width, info.height, channel_width,
+              channel_width, info.width};
     return success();
 }
 
@@ -86,17 +83,18 @@ void separate(const T* interleaved, std::uint64_t pixels, std::uint32_t samples,
 
 Status decode_samples(ConstBytes in, const Limits& limits, Workspace& work, Planes& planes) noexcept {
     ImageInfo info;
-    if (const Status status = decode(in, 0, limits, work, info, work.image); !status.ok()) {
+    ConstBytes samples;
+    if (const Status status = decode_or_view(in, 0, limits, work, info, work.image, samples); !status.ok()) {
         return status;
     }
     const std::uint64_t pixels = std::uint64_t{info.width} * info.height;
-    const std::uint8_t* data = work.image.data();
+    const std::uint8_t* data = samples.data();
     if (info.samples > 1) {
         if (!work.planar.resize(image_bytes(info))) {
             return out_of_memory();
         }
         with_size_of(info.type, [&]<typename T>(T /*sample*/) {
-            separate(work.image.as<T>(), pixels, info.samples, work.planar.as<T>());
+            separate(reinterpret_cast<const T*>(data), pixels, info.samples, work.planar.as<T>());
         });
         data = work.planar.data();
     }
@@ -117,13 +115,35 @@ Status probe(ConstBytes in, std::uint32_t page, const Limits& limits, ImageInfo&
 Status decode(ConstBytes in, std::uint32_t page, const Limits& limits, Workspace& work, ImageInfo& info,
               Buffer& out) noexcept {
     if (tiff::has_signature(in)) {
-        return decode_tiff(in, page, limits, work, info, out);
+        tiff::Page found;
+        const Status status = tiff::find_page(in, page, limits, found);
+        info = found.info;
+        return status.ok() ? decode_tiff(in, found, limits, work, out) : status;
     }
     if (!png::has_signature(in)) {
         return unknown_format(in);
     }
     const Status status = png::decode(in, limits, work, info, out);
     return status.ok() ? single_page(page) : status;
+}
+
+Status decode_or_view(ConstBytes in, std::uint32_t page, const Limits& limits, Workspace& work, ImageInfo& info,
+                      Buffer& out, ConstBytes& pixels) noexcept {
+    Status status;
+    if (tiff::has_signature(in)) {
+        tiff::Page found;
+        status = tiff::find_page(in, page, limits, found);
+        info = found.info;
+        pixels = status.ok() ? tiff::find_plain(in, found) : ConstBytes{};
+        if (!status.ok() || !pixels.empty()) {
+            return status;
+        }
+        status = decode_tiff(in, found, limits, work, out);
+    } else {
+        status = decode(in, page, limits, work, info, out);
+    }
+    pixels = std::as_const(out).bytes();
+    return status;
 }
 
 Status decode_stack(ConstBytes in, const Limits& limits, Workspace& work, ImageInfo& info, Buffer& out) noexcept {

@@ -20,6 +20,7 @@ namespace chammi {
 namespace {
 
 constexpr std::size_t head_bytes = 8;  // enough to tell an image file
+constexpr std::uint64_t small_file = std::uint64_t{1} << 20U;
 
 // Eight bytes for each value that may be decoded, and room for metadata.
 std::uint64_t most_bytes(const Limits& limits) noexcept {
@@ -72,10 +73,11 @@ Status translate(int error) noexcept {
     }
 }
 
-Status read_all(int descriptor, Bytes into, std::size_t& done) noexcept {
+// The file's first bytes, fewer where it is shorter.
+Status read_start(int descriptor, Bytes into, std::size_t& done) noexcept {
     done = 0;
     while (done < into.size()) {
-        const ssize_t count = ::read(descriptor, into.data() + done, into.size() - done);
+        const ssize_t count = ::pread(descriptor, into.data() + done, into.size() - done, static_cast<off_t>(done));
         if (count == 0) {
             break;  // the file shrank since its size was asked: what is there is decoded
         }
@@ -87,16 +89,30 @@ Status read_all(int descriptor, Bytes into, std::size_t& done) noexcept {
     return success();
 }
 
-// The first `head` bytes of the file were read already.
-Status read_rest(int descriptor, ConstBytes head, std::uint64_t size, Buffer& content) noexcept {
-    if (!content.resize(std::max<std::uint64_t>(size, head.size()))) {
+Status read_content(int descriptor, std::uint64_t size, Buffer& content) noexcept {
+    std::size_t done = 0;
+    if (!content.resize(size)) {
         return out_of_memory();
     }
-    std::memcpy(content.data(), head.data(), head.size());
-    std::size_t done = 0;
-    const Status status = read_all(descriptor, content.bytes().subspan(head.size()), done);
-    done += head.size();
+    const Status status = read_start(descriptor, content.bytes(), done);
     return status.ok() && done < content.size() && !content.resize(done) ? out_of_memory() : status;
+}
+
+// Looks at the first bytes of a file and at its size before there is memory for it.
+Status check_start(int descriptor, std::uint64_t size, const Limits& limits) noexcept {
+    std::array<std::uint8_t, head_bytes> head{};
+    std::size_t begun = 0;
+    if (const Status status = read_start(descriptor, head, begun); !status.ok()) {
+        return status;
+    }
+    if (const Status status = check_head({head.data(), begun}, limits); !status.ok()) {
+        return status;
+    }
+    if (size > most_bytes(limits)) {
+        return failure(Code::limit, "the file has {} bytes, more than the {} that the pixel limit allows")
+            .with(static_cast<std::int64_t>(size), static_cast<std::int64_t>(most_bytes(limits)));
+    }
+    return success();
 }
 
 }  // namespace
@@ -125,19 +141,12 @@ Status read_file(const std::string& path, const Limits& limits, Buffer& content)
         return failure(Code::unreadable, "it is not a regular file");
     }
     const auto size = static_cast<std::uint64_t>(facts.st_size);
-    std::array<std::uint8_t, head_bytes> head{};
-    std::size_t begun = 0;
-    if (const Status status = read_all(file.get(), head, begun); !status.ok()) {
-        return status;
+    if (size > small_file) {
+        if (const Status status = check_start(file.get(), size, limits); !status.ok()) {
+            return status;
+        }
     }
-    if (const Status status = check_head({head.data(), begun}, limits); !status.ok()) {
-        return status;
-    }
-    if (size > most_bytes(limits)) {
-        return failure(Code::limit, "the file has {} bytes, more than the {} that the pixel limit allows")
-            .with(static_cast<std::int64_t>(size), static_cast<std::int64_t>(most_bytes(limits)));
-    }
-    return read_rest(file.get(), {head.data(), begun}, size, content);
+    return read_content(file.get(), size, content);
 }
 
 Status read_source(const ImageSource& source, const Limits& limits, Buffer& content, ConstBytes& bytes) noexcept {

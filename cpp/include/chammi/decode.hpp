@@ -17,6 +17,10 @@ Status probe(ConstBytes in, std::uint32_t page, const Limits& limits, ImageInfo&
 Status decode(ConstBytes in, std::uint32_t page, const Limits& limits, Workspace& work, ImageInfo& info,
               Buffer& out) noexcept;
 
+/// As decode(), but what stands in the file as it is wanted stays there: `pixels` views either `in` or `out`.
+Status decode_or_view(ConstBytes in, std::uint32_t page, const Limits& limits, Workspace& work, ImageInfo& info,
+                      Buffer& out, ConstBytes& pixels) noexcept;
+
 /// Decodes all pages, one under the other: (pages, height, width). All must have one size, type and sample.
 Status decode_stack(ConstBytes in, const Limits& limits, Workspace& work, ImageInfo& info, Buffer& out) noexcept;
 
@@ -31,9 +35,9 @@ struct Planes {
     std::uint64_t row_stride = 0;
 };
 
-/// Decodes one file into planes, which stay in `work` until its next use. With a `channel_width` the file is
-/// one tape (height, channels * channel_width). Without (0), pages are channels if there are several, else
-/// samples are.
+/// Decodes one file into planes, which stay in `in` or, until its next use, in `work`. With a `channel_width` the file
+/// is one tape (height, channels * channel_width). Without (0), pages are channels if there are several, else samples
+/// are.
 Status decode_planes(ConstBytes in, std::uint32_t channel_width, const Limits& limits, Workspace& work,
                      Planes& planes) noexcept;
 

@@ -95,6 +95,9 @@ struct Source {
                       std::max(3 * bytes, std::min(limits.pixels, std::uint64_t{1} << 56U))) {}
 };
 
+/// The pixels of a page that stand in the file as decode_page would leave them; empty where they do not.
+ConstBytes find_plain(ConstBytes in, const Page& page) noexcept;
+
 /// Whether the page's tiles hold more beyond their image than may still be decoded.
 Status check_overhang(const Source& source, const Page& page) noexcept;
 
