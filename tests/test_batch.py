@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -263,45 +259,3 @@ def test_a_forked_process_can_let_go_of_a_stream(tmp_path: Path) -> None:
         os._exit(7 if refused else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert len(list(stream)) == 4
-
-
-def test_other_python_threads_run_while_a_batch_is_awaited(tmp_path: Path) -> None:
-    ticks = 0
-    done = threading.Event()
-
-    def tick() -> None:
-        nonlocal ticks
-        while not done.is_set():
-            ticks += 1
-            time.sleep(0.001)
-
-    worker = threading.Thread(target=tick)
-    worker.start()
-    image = tmp_path / "large.png"
-    image.write_bytes(write_png(np.random.default_rng(0).integers(0, 256, (1500, 3000), np.uint8), [4]))
-    start = ticks
-    load_batch([image] * 8, 1000, threads=1)
-    progress = ticks - start
-    done.set()
-    worker.join()
-    assert progress > 3
-
-
-def test_control_c_interrupts_a_wait(tmp_path: Path) -> None:
-    image = tmp_path / "large.png"
-    image.write_bytes(write_png(np.zeros((2000, 2000), np.uint8)))
-    program = f"""
-import sys
-from chammi_fast.images import load_batch
-print("waiting", flush=True)
-try:
-    load_batch([{str(image)!r}] * 2000, 1000, threads=1)
-except KeyboardInterrupt:
-    sys.exit(42)
-"""
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"waiting\n"
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 42

@@ -1,9 +1,13 @@
-"""Batches asked for by several threads, by hostile files, and by impossible numbers."""
+"""Batches asked for by several threads, while others run, by hostile files, and by impossible numbers."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,3 +167,45 @@ def test_the_core_refuses_settings_that_contradict_each_other(numbered: list[Pat
             open_stream(numbered[:1], **change)
     with pytest.raises(ValueError, match="channel widths"):
         _core.Stream(numbered[:3], [4, 4], {})  # type: ignore[typeddict-item]
+
+
+def test_other_python_threads_run_while_a_batch_is_awaited(tmp_path: Path) -> None:
+    ticks = 0
+    done = threading.Event()
+
+    def tick() -> None:
+        nonlocal ticks
+        while not done.is_set():
+            ticks += 1
+            time.sleep(0.001)
+
+    worker = threading.Thread(target=tick)
+    worker.start()
+    image = tmp_path / "large.png"
+    image.write_bytes(write_png(np.random.default_rng(0).integers(0, 256, (1500, 3000), np.uint8), [4]))
+    start = ticks
+    load_batch([image] * 8, 1000, threads=1)
+    progress = ticks - start
+    done.set()
+    worker.join()
+    assert progress > 3
+
+
+def test_control_c_interrupts_a_wait(tmp_path: Path) -> None:
+    image = tmp_path / "large.png"
+    image.write_bytes(write_png(np.zeros((2000, 2000), np.uint8)))
+    program = f"""
+import sys
+from chammi_fast.images import load_batch
+print("waiting", flush=True)
+try:
+    load_batch([{str(image)!r}] * 2000, 1000, threads=1)
+except KeyboardInterrupt:
+    sys.exit(42)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"waiting\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 42
