@@ -71,7 +71,7 @@ def check_segments(page: Any, path: str) -> None:
     count_samples = READABLE[page.compression]
     if count_samples is None:
         return
-    for data, index in file.read_segments(offsets, counts, length=wanted, buffersize=BUFFER):
+    for data, index in file.read_segments(offsets[:wanted], counts[:wanted], buffersize=BUFFER):
         if (samples := count_samples(data)) > room:
             cause = f"strip or tile {index} holds an image of {samples} samples where {prod(page.chunks)} belong"
             raise CorruptError(path, offsets[index], cause)
