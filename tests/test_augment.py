@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor  # noqa: E402
 
-from chammi_fast.training.augment import bend, flip, warp  # noqa: E402
+from chammi_fast.training.augment import bend, turn, warp  # noqa: E402
 
 
 def seeded(seed: int = 0) -> Any:
@@ -135,7 +135,7 @@ def test_the_same_generator_gives_the_same_images() -> None:
     images = torch.rand(8, 3, 20, 20, generator=seeded())
     assert torch.equal(warp(images, seeded(3), 0.5), warp(images, seeded(3), 0.5))
     assert not torch.equal(warp(images, seeded(3), 0.5), warp(images, seeded(4), 0.5))
-    assert torch.equal(flip(images, seeded(3)), flip(images, seeded(3)))
+    assert torch.equal(turn(images, seeded(3)), turn(images, seeded(3)))
     states = []
     for probability in (0.0, 1.0):
         generator = seeded()
@@ -151,15 +151,14 @@ def test_autocast_does_not_round_the_places() -> None:
     assert torch.equal(found, warp(images, seeded(), 1.0))
 
 
-def test_flips_mirror_whole_images_left_to_right() -> None:
-    images = torch.rand(400, 2, 3, 4, generator=seeded())
-    found = flip(images, seeded(), 0.3)
-    kept, mirrored = (
-        (found == one).flatten(1).all(dim=1) for one in (images, torch.from_numpy(images.numpy()[..., ::-1].copy()))
-    )
-    assert (kept ^ mirrored).all()
-    assert 0.22 < mirrored.double().mean() < 0.38
-    assert torch.equal(flip(images, seeded(), 0.0), images)
+def test_turns_mirror_along_the_vertical_and_the_diagonal() -> None:
+    images = torch.rand(400, 2, 4, 4, generator=seeded())
+    found, original = turn(images, seeded()).numpy(), images.numpy()
+    upside_down = original[:, :, ::-1]
+    ways = [original, upside_down, original.swapaxes(2, 3), upside_down.swapaxes(2, 3)]
+    chosen = np.stack([(found == way).all(axis=(1, 2, 3)) for way in ways])
+    assert (chosen.sum(0) == 1).all()
+    assert ((chosen.mean(1) > 0.18) & (chosen.mean(1) < 0.32)).all()
 
 
 @pytest.mark.gpu
@@ -169,4 +168,4 @@ def test_a_gpu_gives_the_same_images() -> None:
     images = torch.rand(8, 3, 64, 96, generator=seeded())
     expected = warp(images, seeded(), 0.5)
     torch.testing.assert_close(warp(images.cuda(), seeded(), 0.5).cpu(), expected, rtol=0, atol=1e-4)
-    assert torch.equal(flip(images.cuda(), seeded()).cpu(), flip(images, seeded()))
+    assert torch.equal(turn(images.cuda(), seeded()).cpu(), turn(images, seeded()))

@@ -85,6 +85,8 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[list[Part]]:
         """Yield the parts of each batch; a data set that has no image in it has none."""
+        if self._first >= len(self._steps):
+            return
         feeds = [self._open(place) for place in range(len(self._sets))]
         try:
             for chosen in self._steps[self._first :]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chammi_fast.training.network import ChannelAdaptiveNetwork
     from chammi_fast.training.recipe import Recipe
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SAVE_EVERY_S = 300.0
 
 
@@ -141,9 +141,11 @@ class Trainer:
     ) -> None:
         accelerate = require("accelerate", purpose="training")
         unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
-        self._accelerator = accelerate.Accelerator(
-            mixed_precision=PRECISIONS[recipe.precision], kwargs_handlers=[unused]
-        )
+        self._accelerator = accelerate.Accelerator(kwargs_handlers=[unused])
+        # Not accelerate's: it keeps one precision for all that a process ever trains.
+        device = self._accelerator.device.type
+        self._autocast = torch.autocast(device, PRECISIONS[recipe.precision], enabled=recipe.precision != "fp32")
+        self._scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
         self._sets, self._recipe, self._hooks = sets, recipe, hooks
         self._steps = max(1, count_steps(sets, recipe))
         self._worker = Worker(self._accelerator.process_index, self._accelerator.num_processes)
@@ -229,10 +231,12 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = group["height"] * factor
         torch.manual_seed(self._seed(epoch, step, 0))  # of stochastic depth and dropout
-        loss = self._objective(parts)
-        self._accelerator.backward(loss / recipe.accumulate)
+        with self._autocast:
+            loss = self._objective(parts)
+        self._accelerator.backward(self._scaler.scale(loss / recipe.accumulate))
         if (step + 1) % recipe.accumulate == 0 or step + 1 == self._steps:
-            self._optimizer.step()
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
             self._optimizer.zero_grad()
             if self._average is not None and epoch + step / self._steps >= (recipe.swad_from or 0):
                 self._average.update_parameters(self._own.network)
@@ -250,14 +254,13 @@ class Trainer:
         path = self._hooks.checkpoint
         if path is None or not self._accelerator.is_main_process:
             return
-        scaler = self._accelerator.scaler
         content = {
             **self._identity,
             "place": msgspec.json.encode(self.place).decode(),
             "objective": self._own.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
+            "scaler": self._scaler.state_dict(),
         }
         save_tensors(content, path)
 
@@ -273,8 +276,7 @@ class Trainer:
         self._optimizer.load_state_dict(content["optimizer"])
         if self._average is not None:
             self._average.load_state_dict(content["average"])
-        if self._accelerator.scaler is not None:
-            self._accelerator.scaler.load_state_dict(content["scaler"])
+        self._scaler.load_state_dict(content["scaler"])
         self.place = msgspec.json.decode(content["place"], type=Place)
 
 

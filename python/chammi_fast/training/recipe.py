@@ -139,11 +139,12 @@ def load_recipe(name: str, *, as_published: bool = False, changes: Iterable[str]
         If there is no such recipe, or a field is unknown or has no such value.
     """
     path = Path(name)
-    fields = _read_file(path) if path.suffix in (".toml", ".json") else _read_packaged(name)
+    own = path.suffix in (".toml", ".json")
+    fields = _read_file(path) if own else _read_packaged(name)
     published = fields.pop("as_published", {})
     if as_published:
         fields |= published
-    fields.setdefault("name", path.stem)
+    fields.setdefault("name", path.stem if own else name)
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:

@@ -45,7 +45,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         raise ExportError(
             f"{path}: holds more than tensors, and loading it would run code that it brings: it is refused."
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except (SafetensorError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         cause = str(error).partition("\n")[0]
         raise ExportError(f"{path}: is not a file of weights, or is damaged: {cause}.") from None
     if not isinstance(content, dict):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "model_params"
-EPOCH = "epoch"
+EPOCH, EPOCH_MAX = "epoch", 2**31  # JSON would not take any int
 PICKLE_BYTES_MAX = 2**24  # a hundred times what a network with its optimiser takes
 BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # start of what torch.save wrote before version 1.6
 DTYPES = {
@@ -133,7 +133,8 @@ class _Reader:
             )
         epoch = content.get(EPOCH)
         return Checkpoint(
-            {name: self.tensor(name, value) for name, value in weights.items()}, epoch if type(epoch) is int else None
+            {name: self.tensor(name, value) for name, value in weights.items()},
+            epoch if type(epoch) is int and 0 <= epoch < EPOCH_MAX else None,
         )
 
     def entry(self, name: str) -> bytes:
