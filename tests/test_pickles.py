@@ -252,7 +252,7 @@ def test_a_state_dict_beside_optimiser_and_the_rest(tmp_path: Path) -> None:
     optimiser = torch.optim.AdamW(network.parameters())
     network(torch.randn(2, 2, 4, 4)).sum().backward()
     optimiser.step()
-    content = {
+    content: dict[str, Any] = {
         "epoch": torch.tensor(1),
         "accuracy": 0.5,
         "optimizer_params": optimiser.state_dict(),
@@ -264,6 +264,9 @@ def test_a_state_dict_beside_optimiser_and_the_rest(tmp_path: Path) -> None:
     found = read_training_checkpoint(tmp_path / "a.pt")
     assert same(found.weights, network.state_dict())
     assert found.epoch is None
+    for epoch in (-1, 10**30, True, 1.0):
+        torch.save({**content, "epoch": epoch}, tmp_path / "a.pt")
+        assert read_training_checkpoint(tmp_path / "a.pt").epoch is None
 
 
 class ListConfigNode:
