@@ -9,7 +9,8 @@ set(chammi_environment PYTHONDONTWRITEBYTECODE=1)
 if(CHAMMI_FAST_SANITIZE MATCHES "thread")
   set(chammi_tests tests/test_batch.py tests/test_batch_callers.py tests/test_batch_bytes.py)
   set(chammi_runtime libtsan.so)
-  list(APPEND chammi_environment "TSAN_OPTIONS=halt_on_error=1:exitcode=66:allocator_may_return_null=1")
+  list(APPEND chammi_environment
+    "TSAN_OPTIONS=halt_on_error=1:exitcode=66:allocator_may_return_null=1:suppressions=${CMAKE_CURRENT_SOURCE_DIR}/cmake/tsan-suppressions.txt")
 elseif(CHAMMI_FAST_SANITIZE)
   set(chammi_runtime libasan.so)
   # The interpreter keeps memory until the end of the process on purpose; allocations may fail.

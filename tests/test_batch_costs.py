@@ -1,4 +1,4 @@
-"""What batches cost: memory that is given back, and files that are read no more than needed."""
+"""What images and batches cost: memory that is given back, and files that are read no more than needed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from chammi_fast.errors import LimitError, UnsupportedFormatError
 from chammi_fast.images import Preprocess, load_batch, probe, read_image, stream_batches
@@ -111,3 +112,27 @@ def test_files_larger_than_the_pixel_limit_allows_are_not_read(start: bytes, tmp
         probe(path)
     assert load_batch([path], channels=1).status[0].code == "limit"
     assert bytes_read() - before < MIB
+
+
+def test_a_page_does_not_hold_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    tifffile.imwrite(path, np.zeros((30, MIB), np.uint8).reshape(30, 1024, 1024), photometric="minisblack")
+    read_image(path)
+    before = resident()
+    held = [read_image(path, page) for page in range(30)]
+    assert resident() - before < 300 * MIB  # 900 if each held it; the allocator leaves some gaps
+    assert len(held) == 30
+
+
+def test_a_small_image_does_not_hold_what_a_large_one_needed(tmp_path: Path) -> None:
+    large, small = tmp_path / "large.tif", tmp_path / "small.tif"
+    tifffile.imwrite(large, np.zeros((3000, 5000), np.uint8), compression="zlib", compressionargs={"level": 0})
+    tifffile.imwrite(small, np.ones((100, 100), np.uint8))
+    read_image(large)
+    before = resident()
+    held = []
+    for _ in range(20):
+        read_image(large)
+        held.append(read_image(small))
+    assert resident() - before < 60 * MIB
+    assert all((image == 1).all() for image in held)

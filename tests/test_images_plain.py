@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from chammi_fast.errors import CorruptError, DecodeError, TruncatedError
 from chammi_fast.images import Preprocess, load_batch, read_image, read_planes
-from test_batch_costs import MIB, resident
 from test_images_bombs import directory, gray, tiff
 
 if TYPE_CHECKING:
@@ -126,27 +125,3 @@ def test_arrays_are_owned_by_who_asked(dtype: type[np.uint8], options: dict[str,
     for one, other in zip(first, kept, strict=True):
         np.testing.assert_array_equal(one, other + dtype(1))
     assert data == before == path.read_bytes()
-
-
-def test_a_page_does_not_hold_its_file(tmp_path: Path) -> None:
-    path = tmp_path / "pages.tif"
-    tifffile.imwrite(path, np.zeros((30, MIB), np.uint8).reshape(30, 1024, 1024), photometric="minisblack")
-    read_image(path)
-    before = resident()
-    held = [read_image(path, page) for page in range(30)]
-    assert resident() - before < 120 * MIB
-    assert len(held) == 30
-
-
-def test_a_small_image_does_not_hold_what_a_large_one_needed(tmp_path: Path) -> None:
-    large, small = tmp_path / "large.tif", tmp_path / "small.tif"
-    tifffile.imwrite(large, np.zeros((3000, 5000), np.uint8), compression="zlib", compressionargs={"level": 0})
-    tifffile.imwrite(small, np.ones((100, 100), np.uint8))
-    read_image(large)
-    before = resident()
-    held = []
-    for _ in range(20):
-        read_image(large)
-        held.append(read_image(small))
-    assert resident() - before < 60 * MIB
-    assert all((image == 1).all() for image in held)

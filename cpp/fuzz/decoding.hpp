@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "chammi/decode.hpp"
 #include "chammi/kernels.hpp"
@@ -63,6 +64,10 @@ inline void decode_in_every_way(ConstBytes in) {
             require_same(plain, other);
         }
     }
+    ConstBytes viewed;
+    other.status = decode_or_view(in, 0, limits, work, other.info, other.pixels, viewed);
+    require(other.status.code == plain.status.code);
+    require(!plain.status.ok() || std::ranges::equal(viewed, std::as_const(plain.pixels).bytes()));
     Planes planes;
     static_cast<void>(decode_planes(in, 0, limits, work, planes));
     static_cast<void>(decode_planes(in, 8, limits, work, planes));
