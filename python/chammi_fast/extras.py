@@ -19,6 +19,8 @@ EXTRA_OF = {
     "torch": "train",
     "timm": "train",
     "onnxscript": "train",
+    "accelerate": "train",
+    "matplotlib": "train",
 }
 # Distributions that install the same files: whichever was installed last has overwritten part of the other.
 OVERLAPPING = (("onnxruntime", "onnxruntime-gpu"), ("faiss-cpu", "faiss-gpu"))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from chammi_fast import __version__
-from chammi_fast.cli import check, demo, embed, evaluate, export, synth, train
+from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, synth, train
 from chammi_fast.cli.console import NOTHING_DONE, complain
 from chammi_fast.errors import ChammiFastError
 
@@ -30,6 +30,7 @@ for command in (
     export.export,
     train.train,
     train.recipes,
+    holdout.holdout,
 ):
     app.command()(command)
 

@@ -55,10 +55,7 @@ def train(
     A run that was stopped goes on where its last checkpoint ends when the same command is given again. For several
     processes: torchrun --nproc-per-node 4 -m chammi_fast train ...
     """
-    from chammi_fast.extras import require
-
-    for module in NEEDED:
-        require(module, purpose="training")
+    needed()
     from chammi_fast.evaluation import scores_table
     from chammi_fast.training.run import RunOptions, run_training
 
@@ -82,6 +79,14 @@ def train(
     printer.print(f"{report.folder / 'model.onnx'}: {report.parameters:,} parameters", soft_wrap=True, markup=False)
     if report.scores is not None:
         printer.print(scores_table(report.scores))
+
+
+def needed() -> None:
+    """Make sure that all packages are there that a run needs at some time, before it begins."""
+    from chammi_fast.extras import require
+
+    for module in NEEDED:
+        require(module, purpose="training")
 
 
 def recipes(
@@ -154,11 +159,14 @@ def step_progress() -> Iterator[Callable[[int, int, int, float], None]]:
     )
     bars = Progress(*columns, console=Console(stderr=True))
     tasks: dict[int, TaskID] = {}
+    before = (0, 0)
 
     def advance(epoch: int, step: int, steps: int, loss: float) -> None:
-        if epoch not in tasks:
+        nonlocal before
+        if (epoch, step) < before or epoch not in tasks:  # of another run, or new
             bars.start()
             tasks[epoch] = bars.add_task(f"epoch {epoch}", total=steps, loss=loss)
+        before = (epoch, step)
         bars.update(tasks[epoch], completed=step, loss=loss)
 
     try:
