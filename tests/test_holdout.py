@@ -1,0 +1,44 @@
+"""The table of unseen channels."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("timm")
+pytest.importorskip("accelerate")
+pytest.importorskip("faiss")
+pytest.importorskip("onnxruntime")
+
+import msgspec
+
+from chammi_fast.chammi import DATA_SETS
+from chammi_fast.synthetic import FEWEST_IMAGES, synthesise
+from chammi_fast.training.data import Source
+from chammi_fast.training.holdout import compare_held_out
+from training_cells import small_recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_each_data_set_is_held_out_in_turn(tmp_path: Path) -> None:
+    data, out = tmp_path / "CHAMMI", tmp_path / "holdout"
+    synthesise(data, images=FEWEST_IMAGES, seed=4, data_sets=("HPA", "CP"))
+    depthwise = small_recipe(strategy="depthwise", strategy_options={"filters": 4}, epochs=1, batch_size=16)
+    fixed = msgspec.structs.replace(small_recipe(strategy="fixedchannels", proxies="own", epochs=1), name="fixed")
+    rows = compare_held_out([depthwise, fixed], Source(data), out)
+    found = [(row.recipe, row.trained_on) for row in rows]
+    expected = [("channelreplication", "nothing"), ("small", "the others"), ("small", "all"), ("fixed", "all")]
+    assert found == expected
+    for row in rows:
+        assert set(row.f1) == {"HPA", "CP"}
+        assert all(0 <= value <= 1 for value in row.f1.values())
+    assert [row["f1"] for row in json.loads((out / "holdout.json").read_text())] == [row.f1 for row in rows]
+    scores = json.loads((out / "small" / "without-CP" / "scores.json").read_text())
+    tasks = [f"CP/{task.name}" for task in DATA_SETS["CP"].tasks if task.cps_weight > 0]
+    mean = sum(scores["tasks"][name]["f1_macro"] for name in tasks) / len(tasks)
+    assert rows[1].f1["CP"] == pytest.approx(mean, abs=1e-9)
