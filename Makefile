@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 CPP    := $(shell find cpp -name '*.[ch]pp' 2>/dev/null)
 BUILD  := CMakeLists.txt pyproject.toml $(wildcard cmake/*) $(CPP)
 SHORT  ?=
+SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 # of each harness of prove-fuzz, and mutations of prove-mutations
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
@@ -53,10 +54,12 @@ format: $(VENV)/.all
 	$(BIN)/ruff format -q .
 	$(BIN)/clang-format -i $(CPP)
 
-# make bench  the benchmark suites, peers measured in the same run (SHORT=1: minutes less, for CI)
+# make bench  the benchmark suites, peers measured in the same run (SHORT=1: minutes less; SUITES='decode batch memory': only these)
 bench: $(VENV)/.all
-	$(BIN)/pytest benchmarks -q $(if $(SHORT),--short) --benchmark-json=build/benchmark.json
+	$(BIN)/pytest $(SUITES:%=benchmarks/bench_%.py) -q $(if $(SHORT),--short) --benchmark-json=build/benchmark.json
 	$(if $(SHORT),,$(BIN)/python scripts/record_benchmarks.py build/benchmark.json)
+	$(if $(SHORT),,$(BIN)/python scripts/write_benchmarks.py)
+	$(if $(SHORT),,$(BIN)/python scripts/draw_figures.py)
 
 # make prove-fuzz       fuzz the decoders for FUZZ_SECONDS each (by default half an hour; needs Clang); records the result
 prove-fuzz: $(VENV)/.all

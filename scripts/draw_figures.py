@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -10,18 +11,35 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
 
 import chammi_fast
 from chammi_fast.chammi import DATA_SETS, DataSet
 from chammi_fast.manifest import chammi_manifest
 from chammi_fast.synthetic import synthesise
 from pages import insert
+from record_benchmarks import BOUND, OURS, RESULT, TWO_THREADS
+from write_benchmarks import group
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 IMAGES = ROOT / "docs" / "images"
 # Okabe-Ito: told apart by colour-blind readers too.
 TRAINED, UNTRAINED = "#0072b2", "#bbbbbb"
+TITLES = ("From file to normalised 224 x 224 batch", "Decoding alone")
+EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6}
+TICK: dict[str, Any] = {"marker": "|", "color": "black", "markersize": 13, "markeredgewidth": 1.6}
+# Way -> marker, colour, place above the row, as decoders that take the same time would hide each other
+WAYS = {
+    OURS: ("o", "#0072b2", 0.0),
+    TWO_THREADS: ("o", "#56b4e9", 0.0),
+    "plain Python": ("s", "#999999", 0.0),
+    "imagecodecs": ("^", "#e69f00", 0.26),
+    "OpenCV": ("D", "#009e73", -0.02),
+    "Pillow": ("v", "#d55e00", -0.3),
+    "tifffile": ("P", "#cc79a7", -0.2),
+    "scikit-image": ("X", "#777777", 0.1),
+}
 
 
 def main() -> None:
@@ -33,6 +51,7 @@ def main() -> None:
     demo = json.loads((RESULTS / "demo.json").read_text())
     draw_demo(demo)
     insert(ROOT / "README.md", "demo output", f"```\n{demo['printed'].rstrip()}\n```")
+    draw_speed(json.loads(RESULT.read_text()))
 
 
 def draw_demo(record: dict[str, Any]) -> None:
@@ -77,6 +96,44 @@ def _draw_cells(figure: Any, data: Path) -> None:
 def _one_cell(data: Path, data_set: DataSet) -> np.ndarray:
     manifest = chammi_manifest(data, data_set.name)
     return chammi_fast.read_planes(manifest.paths[3], channel_width=data_set.channel_width)
+
+
+def draw_speed(record: dict[str, Any]) -> None:
+    """Draw what an image takes by each way, decoded alone and from the file to the batch."""
+    figure, both = plt.subplots(1, 2, figsize=(9.6, 5.2), layout="constrained", facecolor="white")
+    for axes, name, title in zip(both, ("batch", "decode"), TITLES, strict=True):
+        compared = group(record, name)[::-1]
+        for row, one in enumerate(compared):
+            times = one["microseconds_per_image"]
+            for way, (marker, colour, above) in reversed(WAYS.items()):
+                if way in times:
+                    size = 8 if way == OURS else 6
+                    axes.plot(times[way] / 1e3, row + above, marker, color=colour, markersize=size, **EDGE)
+            bounds = [time for way, time in times.items() if BOUND in way]
+            if bounds:
+                axes.plot(min(bounds) / 1e3, row, **TICK, zorder=3)
+        axes.set_yticks(range(len(compared)), [one["images"] for one in compared])
+        axes.set(
+            xscale="log",
+            xlabel="ms an image, one thread: left is faster",
+            title=title,
+            ylim=(-0.7, len(compared) - 0.3),
+        )
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.grid(axis="both", color="#e4e4e4", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["right"]].set_visible(False)
+    signs = [Line2D([], [], linestyle="", marker=marker, color=colour) for marker, colour, _ in WAYS.values()]
+    signs.append(Line2D([], [], linestyle="", **TICK))
+    names = [*WAYS, "inflating or copying alone: the bound"]
+    figure.legend(signs, names, loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(IMAGES / "speed.png", dpi=120, metadata={"Software": None, "Source": digest(RESULT)})
+    plt.close(figure)
+
+
+def digest(results: Path) -> str:
+    """Return what tells whether a figure was drawn from a file of results as it is."""
+    return hashlib.sha256(results.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ OURS = "chammi-fast"
 TWO_THREADS = "chammi-fast, 2 threads"
 BOUND = " alone"
 GROUPS = ("decode", "batch", "memory")
+MACHINE = ("isa", "inflate", "usable_cpus", "load_average", "busy_with_others", "packages")
+KEPT = ("kind", "format", "compression", "shape", "channels", "batch")
 
 AT_MOST = ("times_the_bound", "times_the_batches")  # all other figures are to be at least their target
 # Pairs: for files of None, Sub and Up rows only, and for files of Average and Paeth rows only. The target of a file
@@ -57,7 +59,7 @@ def record(measured: dict[str, Any]) -> dict[str, Any]:
         "commit_dirty": measured["commit_info"]["dirty"],
         "cpu": machine["cpu"]["brand_raw"],
         "python": machine["python_version"],
-        **{name: machine[name] for name in ("isa", "inflate", "usable_cpus", "load_average", "packages")},
+        **{name: machine[name] for name in MACHINE},
         "comparisons": [one | {"targets": judge(one)} for one in comparisons],
         "memory": [memory(one["extra_info"]) for one in groups["memory"]],
     }
@@ -73,7 +75,7 @@ def comparison(benchmark: dict[str, Any]) -> dict[str, Any]:
     record = {
         "group": benchmark["group"],
         "images": benchmark["name"].partition("[")[2].rstrip("]"),
-        **{name: info[name] for name in ("kind", "format", "compression", "shape")},
+        **{name: info[name] for name in KEPT if name in info},
         "images_timed": info["images"],
         "rounds": benchmark["stats"]["rounds"],
         "microseconds_per_image": {name: round(1e6 * time, 2) for name, time in seconds.items()},

@@ -1,0 +1,32 @@
+"""What the pages say of measurements is what the committed results hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def test_the_tables_of_benchmarks_are_up_to_date() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "write_benchmarks.py"), "--check"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_figure_of_benchmarks_is_drawn_from_the_results() -> None:
+    with Image.open(ROOT / "docs" / "images" / "speed.png") as figure:
+        drawn_from = figure.info["Source"]
+    assert drawn_from == hashlib.sha256((RESULTS / "decode.json").read_bytes()).hexdigest()
+
+
+def test_the_demo_in_the_readme_is_what_the_demo_printed() -> None:
+    printed = json.loads((RESULTS / "demo.json").read_text())["printed"].rstrip()
+    begin, end = "<!-- demo output: begin -->\n", "\n<!-- demo output: end -->"
+    assert (ROOT / "README.md").read_text().partition(begin)[2].partition(end)[0] == f"```\n{printed}\n```"
