@@ -1,7 +1,7 @@
 """Train every strategy on synthetic cells, from scratch and with the same budget: benchmarks/results/synthetic.json.
 
 Table 1 of the CHAMMI paper in small: parameters, cost of embedding an image in forward passes, and CPS,
-beside the same network before training. Each strategy is trained as the paper means it and as the published code did it;
+beside the same network before training. Each strategy is trained as the paper means it and as the published code did;
 with SimCLR as a part of the loss, too.
 """
 

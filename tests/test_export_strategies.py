@@ -148,13 +148,13 @@ def test_specialised_files_hold_ordinary_networks(strategy: str, tmp_path: Path)
 def test_fixed_channels_has_a_body_for_each_configuration(folder: Path) -> None:
     network: Any
     network, spec = small_network(strategy="fixedchannels")
-    state = [dict(one.state_dict()) for one in network.body.bodies.values()]
+    state = [dict(one.state_dict()) for one in network.body.bodies]
     assert len(state) == 3
     changed, _ = create_network(NetworkOptions(**{**vars(SMALL), "strategy": "fixedchannels", "strategy_options": {}}))
     changed.load_state_dict(network.state_dict())
     other: Any = changed.body
     with torch.no_grad():
-        other.bodies["CP"].model.stages[0].blocks[0].conv_dw.weight.mul_(2)
+        other.bodies[2].model.stages[0].blocks[0].conv_dw.weight.mul_(2)
     export_onnx(changed, spec, folder / "changed.onnx")
     one, two = exported("fixedchannels", folder), load_model(folder / "changed.onnx")
     for name, count, same in (("Allen", 3, True), ("HPA", 4, True), ("CP", 5, False)):

@@ -93,10 +93,10 @@ def test_published_settings() -> None:
 
 
 def test_fields_can_be_changed_and_what_is_resolved_reads_the_same(tmp_path: Path) -> None:
-    changes = ["epochs=2", "learning_rate={ CP = 1e-3 }", "flips=all", 'init="some file.pt"', "pooling = max"]
-    recipe = load_recipe("hypernet-swad", changes=changes, as_published=True)
-    assert (recipe.epochs, recipe.learning_rate, recipe.flips) == (2, {"CP": 1e-3}, "all")
-    assert (recipe.init, recipe.pooling, recipe.swad_learning_rate) == ("some file.pt", "max", 0.05)
+    changes = ["epochs=7", "learning_rate={ CP = 1e-3 }", "flips=all", "pooling = max"]
+    recipe = load_recipe("hypernet-swad", changes=changes, as_published=True, init='some "file".pt')
+    assert (recipe.epochs, recipe.learning_rate, recipe.flips) == (7, {"CP": 1e-3}, "all")
+    assert (recipe.init, recipe.pooling, recipe.swad_learning_rate) == ('some "file".pt', "max", 0.05)
     write_recipe(recipe, tmp_path / "recipe.json")
     assert load_recipe(str(tmp_path / "recipe.json")) == recipe
 
@@ -111,6 +111,13 @@ def test_fields_can_be_changed_and_what_is_resolved_reads_the_same(tmp_path: Pat
         ("hypernet-tps", ["epochs"], "'epochs' is not FIELD=VALUE"),
         ("hypernet-tps", ["epochs=many"], r"recipe hypernet-tps: expected `int`, got `str` - at `\$\.epochs`"),
         ("hypernet-tps", ["batch_size=0"], r"expected `int` >= 1 - at `\$\.batch_size`"),
+        ("hypernet-tps", ["seed=-1"], r"expected `int` >= 0 - at `\$\.seed`"),
+        ("hypernet-tps", ["crop_area=[1.0, 0.5]"], "crop_area must rise from above 0, not 1.0 to 0.5"),
+        ("hypernet-tps", ["size=8"], "size must be at least 16 pixels for training, not 8"),
+        ("hypernet-swad", ["epochs=5"], "swad_from must be below the 5 epochs, not 5"),
+        ("hypernet-miro", ["miro_layers=[]"], "miro_layers must name a layer"),
+        ("channelreplication", ["epochs=1"], "channelreplication trains nothing: its epochs are 0"),
+        ("extends.toml", [], r"extends\.toml: extends is a list of recipes"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(
@@ -118,6 +125,7 @@ def test_what_is_wrong_is_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.toml").write_text("epochs = = 3")
+    (tmp_path / "extends.toml").write_text('extends = "hypernet-tps"')
     with pytest.raises(RecipeError, match=message) as caught:
         load_recipe(name, changes=changes)
     assert "\n" not in str(caught.value)

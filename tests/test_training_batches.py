@@ -123,6 +123,7 @@ def test_workers_share_a_batch(sets: list[TrainingSet]) -> None:
     for step, parts in enumerate(whole):
         for part in parts:
             mine = [one for share in shares for one in share[step] if one.configuration == part.configuration]
+            assert len({len(share[step]) > 0 for share in shares}) == 1
             assert sorted(torch.cat([one.labels for one in mine]).tolist()) == sorted(part.labels.tolist())
             # Means over the workers' shares, weighed, then averaged over the workers: the mean over the batch.
             mean = sum(one.share * one.images.double().mean() for one in mine) / 3

@@ -32,17 +32,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SLOWLY = """
-import sys, time
-from chammi_fast.training import loop
-step = loop.Trainer._step
+import time
+from chammi_fast.training import loop, run
+step, settled = loop.Trainer._step, run.Hooks
 def slow(self, *arguments):
     time.sleep(0.15)
     return step(self, *arguments)
 loop.Trainer._step = slow
-loop.SAVE_EVERY_S = 0
-from chammi_fast.training import run
-run.RunOptions.__dataclass_fields__["save_every_s"].default = 0.0
-run.RunOptions.__init__.__defaults__ = (None, 0, True, 0.0)
+run.Hooks = lambda **hooks: settled(**{**hooks, "save_every_s": 0.0})
 from chammi_fast.cli import main
 main()
 """
@@ -135,12 +132,28 @@ def test_two_processes_learn_what_one_does(cells: Path, tmp_path: Path) -> None:
     recipe = recipe_file(tmp_path, epochs=1, batch_size=17)
     alone = run(*command(recipe, cells, tmp_path / "alone", "--no-evaluate"))
     assert alone.returncode == 0, alone.stderr
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611", "-m", "chammi_fast")
-    both = run(*command(recipe, cells, tmp_path / "both", "--no-evaluate"), program=launcher)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "chammi_fast")
+    both = run(*command(recipe, cells, tmp_path / "both", "--evaluate-every", "1"), program=launcher)
     assert both.returncode == 0, both.stderr
+    logs = []
+    for folder, processes in (("alone", "1"), ("both", "2")):
+        with (tmp_path / folder / "log.csv").open() as file:
+            logs.append(next(csv.DictReader(file)))
+        assert logs[-1]["processes"] == processes
+    assert float(logs[0]["loss"]) == pytest.approx(float(logs[1]["loss"]), rel=1e-3)
+    assert 0 < float(logs[1]["score"]) < 1
     one, other = weights(tmp_path / "alone"), weights(tmp_path / "both")
     for key, value in one.items():
         torch.testing.assert_close(other[key], value, atol=3e-4, rtol=0, msg=key)
+
+
+def test_a_refused_recipe_leaves_the_run_as_it_is(cells: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run_training(RunOptions(small_recipe(epochs=1, batch_size=16), Source(cells), out, evaluate=False))
+    before = (out / "recipe.json").read_text()
+    with pytest.raises(ChammiFastError, match="another recipe"):
+        run_training(RunOptions(small_recipe(epochs=1, batch_size=8), Source(cells), out, evaluate=False))
+    assert (out / "recipe.json").read_text() == before
 
 
 def test_an_exhausted_disk_leaves_the_last_checkpoint(cells: Path, tmp_path: Path) -> None:
@@ -173,7 +186,8 @@ def test_a_held_out_data_set_is_embedded_by_channels_of_the_others(cells: Path, 
         spec = load_model(tmp_path / strategy / "model.onnx").spec
         tokens = {token.name: token for token in spec.tokens}
         assert tokens["CP/nucleus"].members == ("Allen/nucleus", "HPA/nucleus")
-        assert tokens["CP/er"].members == ("HPA/er",)
+        assert tokens["CP/er"].members == tokens["er"].members == ("HPA/er",)
+        assert spec.training["holdout"] == "CP"
         assert len(tokens["CP/rna"].members) == rna
         stored = torch.load(tmp_path / strategy / "weights.pt", weights_only=True)["state_dict"]
         table = "strategy.embedding.rows" if strategy == "hypernet" else "strategy.patches.rows"
@@ -197,6 +211,29 @@ def test_a_held_out_data_set_is_embedded_by_channels_of_the_others(cells: Path, 
         ),
         (["--recipe", "RECIPE", "--data", "CELLS", "--init", "absent.pt"], "absent.pt: the weights cannot be read"),
         (
+            ["--recipe", "RECIPE", "--data", "CELLS", "--init", "odd.pt"],
+            "odd.pt: its entry 'epoch' is no weight",
+        ),
+        (["--recipe", "RECIPE", "--manifest", "table.csv", "--channels", "a,a"], "in image order, each once"),
+        (["--recipe", "RECIPE", "--manifest", "table.csv", "--channels", "a=b"], "in image order, each once"),
+        (
+            ["--recipe", "RECIPE", "--manifest", "table.csv", "--channels", "a", "--holdout", "CP"],
+            "'CP' cannot be held out: the data sets are none",
+        ),
+        (
+            ["--recipe", "RECIPE", "--manifest", "table.csv", "--channels", "a", "--where", 'Label == "x"'],
+            "has training rows alone and cannot be scored: give --no-evaluate",
+        ),
+        (["--recipe", "RECIPE", "--data", "CELLS", "--set", "strategy=no"], "there is no strategy 'no'"),
+        (
+            ["--recipe", "RECIPE", "--data", "CELLS", "--set", "strategy_options={ hidden_width = 0 }"],
+            "strategy 'hypernet': hidden_width must be at least 1, not 0",
+        ),
+        (
+            ["--recipe", "RECIPE", "--data", "CELLS", "--set", "backbone_options={ depths = [1, 1] }"],
+            "timm refuses the backbone 'convnext_atto'",
+        ),
+        (
             ["--recipe", "RECIPE", "--manifest", "table.csv", "--channels", "a"],
             "column 'Label' is empty in the tr",
         ),
@@ -212,9 +249,15 @@ def test_bad_input_is_one_sentence(arguments: list[str], message: str, cells: Pa
     from chammi_fast.cli import app
 
     table = tmp_path / "table.csv"
-    table.write_text("file_path,Label,train_test_split\na.png,,Train\nb.png,x,Train\n")
-    named = {"CELLS": str(cells), "RECIPE": str(recipe_file(tmp_path, epochs=1)), "table.csv": str(table)}
-    settled = [named.get(argument, argument) for argument in arguments]
+    table.write_text("file_path,Label,train_test_split\na.png,,Train\nb.png,x,Train\nc.png,y,Task_one\n")
+    torch.save({"epoch": 3}, tmp_path / "odd.pt")
+    named = {
+        "CELLS": str(cells),
+        "RECIPE": str(recipe_file(tmp_path, epochs=1)),
+        "table.csv": str(table),
+        "odd.pt": str(tmp_path / "odd.pt"),
+    }
+    settled = [str(named.get(argument, argument)) for argument in arguments]
     done = CliRunner().invoke(app, ["train", *settled, "--out", str(tmp_path / "run")])
     assert isinstance(done.exception, ChammiFastError)
     assert message in str(done.exception)

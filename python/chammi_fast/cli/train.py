@@ -117,8 +117,7 @@ def settle(name: str, init: str | None, changes: list[str] | None, *, as_publish
     """Read a recipe with what the command line changes in it."""
     from chammi_fast.training.recipe import load_recipe
 
-    settled = [*(changes or []), *([] if init is None else [f'init="{init}"'])]
-    return load_recipe(name, as_published=as_published, changes=settled)
+    return load_recipe(name, as_published=as_published, changes=changes or [], init=init)
 
 
 def source_of(
@@ -139,8 +138,8 @@ def source_of(
     if manifest is None and (channels or label or split or where):
         raise TrainingError("--channels, --label, --split and --where belong to --manifest.")
     names = tuple(name.strip() for name in channels.split(",")) if channels else ()
-    if manifest is not None and not names:
-        raise TrainingError("name the table's channels in image order: --channels DNA,actin.")
+    if manifest is not None and (not all(names) or len(set(names)) != len(names) or not names or "=" in channels):
+        raise TrainingError("name the table's channels in image order, each once: --channels DNA,actin.")
     return Source(data, manifest, names, label, split, where)
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from chammi_fast.images import Preprocess, stream_batches
+from chammi_fast.images import Preprocess
+from chammi_fast.images.batches import usable_cpus
+from chammi_fast.remote import StreamPlan, stream_any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,10 +50,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Worker:
-    """Which of several processes this is."""
+    """Which of several processes this is, and how many of them share this machine."""
 
     rank: int = 0
     count: int = 1
+    local: int = 1
 
 
 class EpochBatches:
@@ -91,17 +94,25 @@ class EpochBatches:
         try:
             for chosen in self._steps[self._first :]:
                 yield [
-                    self._part(place, rows, feeds[place]) for place, rows in enumerate(chosen) if len(self._mine(rows))
+                    self._part(place, rows, feeds[place])
+                    for place, rows in enumerate(chosen)
+                    if len(self._mine(place, rows))
                 ]
         finally:
             for feed in feeds:
                 feed.close()
 
-    def _mine(self, rows: np.ndarray) -> np.ndarray:
-        return rows[self._worker.rank :: self._worker.count]
+    def _mine(self, place: int, rows: np.ndarray) -> np.ndarray:
+        """Deal out a data set's rows, each data set to another process first."""
+        return rows[(self._worker.rank - place) % self._worker.count :: self._worker.count]
+
+    def _look_ahead(self, images: int) -> int:
+        """Chunks that hold about two steps' images of a data set."""
+        share = images / sum(map(len, self._sets)) / self._worker.count
+        return max(2, -(-int(2 * self._views * share * self._recipe.batch_size) // CHUNK))
 
     def _part(self, place: int, rows: np.ndarray, feed: _Feed) -> Part:
-        mine = self._mine(rows)
+        mine = self._mine(place, rows)
         started = time.perf_counter()
         images = feed.take(self._views * len(mine))
         self.waited += time.perf_counter() - started
@@ -115,20 +126,21 @@ class EpochBatches:
         shape = (self._views, len(one))
         windows = random_windows(np.tile(one.sizes, (self._views, 1)), recipe, self._rng).reshape(*shape, 4)
         flips = self._rng.random(shape) < (0 if recipe.flips == "none" else 0.5)
-        steps = [self._mine(chosen[place]) for chosen in self._steps[self._first :]]
+        steps = [self._mine(place, chosen[place]) for chosen in self._steps[self._first :]]
         rows = np.concatenate([np.tile(step, self._views) for step in steps])
         views = np.concatenate([np.repeat(np.arange(self._views), len(step)) for step in steps])
-        batches = stream_batches(
-            [one.paths[row] for row in rows],
-            None if one.channel_widths is None else [one.channel_widths[row] for row in rows],
-            Preprocess(size=recipe.size, mean=one.configuration.mean, std=one.configuration.std),
+        plan = StreamPlan(
+            paths=[one.paths[row] for row in rows],
+            channel_widths=None if one.channel_widths is None else [one.channel_widths[row] for row in rows],
+            preprocess=Preprocess(size=recipe.size, mean=one.configuration.mean, std=one.configuration.std),
             channels=len(one.configuration.channels),
             batch_size=CHUNK,
-            look_ahead=-(-2 * recipe.batch_size // CHUNK),
+            look_ahead=self._look_ahead(len(one)),
+            threads=max(1, usable_cpus() // self._worker.local),
             windows=windows[views, rows],
             flips=flips[views, rows],
         )
-        return _Feed(batches)
+        return _Feed(stream_any(plan))
 
 
 class _Feed:

@@ -106,7 +106,8 @@ def _combine(parts: Sequence[_Part], asked: Sequence[str]) -> tuple[tuple[str, .
         by_owner = _own_data_sets(parts, asked)
         owners = tuple(by_owner)
         strategy = {key: torch.cat([part.strategy[key] for part in by_owner.values()]) for key in parts[0].strategy}
-        body = {f"body.bodies.{own}.{key}": value for own, part in by_owner.items() for key, value in part.body.items()}
+        bodies = enumerate(part.body for part in by_owner.values())
+        body = {f"body.bodies.{place}.{key}": value for place, one in bodies for key, value in one.items()}
     return owners, {**{f"strategy.{key}": value for key, value in strategy.items()}, **body}
 
 

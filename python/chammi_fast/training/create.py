@@ -19,7 +19,7 @@ from chammi_fast.errors import ExportError
 from chammi_fast.extras import require
 from chammi_fast.spec import Preprocessing, Spec, Token, with_averages
 from chammi_fast.training.network import Body, ChannelAdaptiveNetwork
-from chammi_fast.training.strategies import STRATEGIES, Vocabulary, create_strategy
+from chammi_fast.training.strategies import Vocabulary, create_strategy, strategy_class
 from chammi_fast.training.tensors import load_backbone, read_tensors
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def create_network(options: NetworkOptions) -> tuple[ChannelAdaptiveNetwork, Spe
     MissingExtraError
         If timm is not installed.
     """
-    normalised = options.strategy not in STRATEGIES or STRATEGIES[options.strategy].normalised
+    kind = strategy_class(options.strategy)
     vocabulary = Vocabulary(
-        tokens_of(options.configurations, normalised=normalised),
+        tokens_of(options.configurations, normalised=kind.normalised),
         {one.name: one.tokens for one in options.configurations},
     )
     with torch.random.fork_rng(devices=[]):
@@ -152,7 +152,7 @@ def _create_body(options: NetworkOptions) -> Body:
         if options.size is not None and published is not None and published.fixed_input_size:
             keywords.setdefault("img_size", options.size)
         backbone = timm.create_model(name, pretrained=False, num_classes=0, **keywords)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
         tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
         raise ExportError(f"timm refuses the backbone '{name}': {error}{_did_you_mean(tags)}.") from None
     if options.init == "imagenet":

@@ -12,8 +12,9 @@ from pyarrow import compute
 
 from chammi_fast.chammi import DATA_SETS, LABEL_COLUMNS, SPLIT_COLUMN, TRAIN
 from chammi_fast.errors import ManifestError, TrainingError
-from chammi_fast.images import Preprocess, probe, stream_batches
+from chammi_fast.images import Preprocess
 from chammi_fast.manifest import chammi_data_sets, chammi_manifest, table_manifest
+from chammi_fast.remote import StreamPlan, check_protocols, probe_any, stream_any
 from chammi_fast.training.create import Configuration
 
 if TYPE_CHECKING:
@@ -106,9 +107,17 @@ def load_training_sets(source: Source, *, without: Sequence[str] = (), published
     return sets
 
 
+def has_test_rows(source: Source) -> bool:
+    """Whether a table has rows that are not trained on."""
+    manifest = table_manifest(source.manifest or "", root=source.data, where=source.where)
+    split = _column(manifest, source.split or SPLIT_COLUMN).cast("string")
+    return bool(compute.any(compute.not_equal(split, TRAIN)).as_py())
+
+
 def _load(manifest: Manifest, source: Source, configuration: Configuration) -> TrainingSet:
     table = manifest.table
-    rows = np.flatnonzero(compute.equal(_column(manifest, source.split or SPLIT_COLUMN), TRAIN).to_numpy())
+    split = _column(manifest, source.split or SPLIT_COLUMN).cast("string")
+    rows = np.flatnonzero(compute.equal(split, TRAIN).to_numpy(zero_copy_only=False))
     if len(rows) == 0:
         raise TrainingError(f"{manifest.origin}: no row of column '{source.split or SPLIT_COLUMN}' is '{TRAIN}'.")
     name = source.label or next((name for name in LABEL_COLUMNS if name in table.column_names), LABEL_COLUMNS[0])
@@ -138,8 +147,9 @@ def _column(manifest: Manifest, name: str) -> pa.ChunkedArray:
 
 
 def _sizes(paths: list[str], widths: list[int] | None) -> np.ndarray:
+    check_protocols(paths)
     with ThreadPoolExecutor(READERS) as pool:
-        infos = list(pool.map(probe, paths))
+        infos = list(pool.map(probe_any, paths))
     sizes = np.array([(info.height, info.width) for info in infos], dtype=np.int64)
     if widths is not None:
         sizes[:, 1] = np.minimum(sizes[:, 1], widths)
@@ -149,15 +159,15 @@ def _sizes(paths: list[str], widths: list[int] | None) -> np.ndarray:
 def _with_statistics(one: TrainingSet) -> TrainingSet:
     """Measure the mean and standard deviation of the channels, in [0, 1], on some of the images."""
     rows = range(0, len(one), -(-len(one) // STATISTICS_IMAGES))
-    batches = stream_batches(
-        [one.paths[row] for row in rows],
-        None if one.channel_widths is None else [one.channel_widths[row] for row in rows],
-        Preprocess(size=None, resize="none"),
+    plan = StreamPlan(
+        paths=[one.paths[row] for row in rows],
+        channel_widths=None if one.channel_widths is None else [one.channel_widths[row] for row in rows],
+        preprocess=Preprocess(size=None, resize="none"),
         channels=len(one.configuration.channels),
         batch_size=1,  # sizes may differ
     )
     count, total, squares = 0, 0.0, 0.0
-    for batch in batches:
+    for batch in stream_any(plan):
         for status in batch.status:
             if not status.ok:
                 raise status.error()

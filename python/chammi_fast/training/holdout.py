@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from chammi_fast.chammi import DATA_SETS
+from chammi_fast.errors import TrainingError
 from chammi_fast.files import make_folder, write_text
 from chammi_fast.manifest import chammi_data_sets
+from chammi_fast.training.processes import this_process
 from chammi_fast.training.recipe import load_recipe
 from chammi_fast.training.run import RunOptions, run_training
-from chammi_fast.training.strategies import STRATEGIES
+from chammi_fast.training.strategies import strategy_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,6 +63,10 @@ def compare_held_out(
     ChammiFastError
         As `chammi_fast.training.run.run_training` does.
     """
+    if this_process().num_processes > 1:
+        raise TrainingError("holdout trains one network after the other: start it as one process.")
+    for recipe in recipes:
+        strategy_class(recipe.strategy)
     make_folder(out)
     names = chammi_data_sets(source.data) if source.data is not None else []
     first = recipes[0]
@@ -71,12 +77,12 @@ def compare_held_out(
     def scored(recipe: Recipe, folder: str, holdout: str | None = None) -> Scores:
         report = run_training(RunOptions(recipe, source, out / recipe.name / folder, holdout), progress)
         if report is None or report.scores is None:
-            raise SystemExit  # another process writes the table
+            raise TrainingError(f"{out}: a run ended without scores.")
         return report.scores
 
     rows = [Row(BASELINE, "nothing", _generalisation(scored(untrained, "untrained"), names))]
     for recipe in recipes:
-        if STRATEGIES[recipe.strategy].accepts != "configurations":
+        if strategy_class(recipe.strategy).accepts != "configurations":
             apart = {name: _generalisation(scored(recipe, f"without-{name}", name), [name])[name] for name in names}
             rows.append(Row(recipe.name, "the others", apart))
         rows.append(Row(recipe.name, "all", _generalisation(scored(recipe, "all"), names)))

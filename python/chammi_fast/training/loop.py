@@ -6,29 +6,30 @@ leaves the loop to us.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import os
 import time
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
 from chammi_fast.errors import TrainingError
-from chammi_fast.extras import require
 from chammi_fast.training.augment import turn, warp
 from chammi_fast.training.batches import EpochBatches, Worker, count_steps
 from chammi_fast.training.objective import Objective
+from chammi_fast.training.optimisation import check_rates, parameter_groups, rate
+from chammi_fast.training.processes import accelerator
 from chammi_fast.training.tensors import read_tensors, save_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from torch import nn
 
     from chammi_fast.spec import Spec
     from chammi_fast.training.batches import Part
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SAVE_EVERY_S = 300.0
+BELONGINGS = {
+    "recipe": "another recipe",
+    "classes": "other classes or data sets",
+    "images": "other images",
+    "processes": "another number of processes",
+}
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Log:
     loss : mean over the steps
     learning_rate : of the last step
     images : that were seen, by all processes
+    processes : that shared them
     seconds : of training, without evaluation
     waited : seconds of these in which the step waited for images
     score : after this epoch, where it was measured: CPS, or the mean macro F1 of the tasks where there is none
@@ -59,6 +67,7 @@ class Log:
     loss: float = 0.0
     learning_rate: float = 0.0
     images: int = 0
+    processes: int = 1
     seconds: float = 0.0
     waited: float = 0.0
     score: float | None = None
@@ -85,6 +94,7 @@ class Hooks:
 
     Attributes
     ----------
+    begun : called once, when nothing stands in the way of training
     progress : called after each step with the epoch and step from 1, the number of steps in an epoch, and the loss
     logged : called after each epoch with the log so far
     evaluate : called with the network after an epoch, returns its score
@@ -93,6 +103,7 @@ class Hooks:
     save_every_s : seconds between checkpoints within an epoch
     """
 
+    begun: Callable[[], None] | None = None
     progress: Callable[[int, int, int, float], None] | None = None
     logged: Callable[[list[Log]], None] | None = None
     evaluate: Callable[[ChannelAdaptiveNetwork], float | None] | None = None
@@ -123,6 +134,8 @@ def train(
         count = sum(map(len, sets))
         raise TrainingError(f"there are {count} training images, less than one batch of {recipe.batch_size}.")
     trainer = Trainer(network, spec, sets, recipe, hooks or Hooks())
+    if hooks is not None and hooks.begun is not None:
+        hooks.begun()
     for epoch in range(trainer.place.epoch, recipe.epochs):
         trainer.run_epoch(epoch)
     return trainer.result(), trainer.place.log
@@ -139,28 +152,33 @@ class Trainer:
         recipe: Recipe,
         hooks: Hooks,
     ) -> None:
-        accelerate = require("accelerate", purpose="training")
-        unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
-        self._accelerator = accelerate.Accelerator(kwargs_handlers=[unused])
+        check_rates(recipe, spec)
+        self._accelerator = accelerator()
         # Not accelerate's: it keeps one precision for all that a process ever trains.
         device = self._accelerator.device.type
         self._autocast = torch.autocast(device, PRECISIONS[recipe.precision], enabled=recipe.precision != "fp32")
         self._scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
         self._sets, self._recipe, self._hooks = sets, recipe, hooks
         self._steps = max(1, count_steps(sets, recipe))
-        self._worker = Worker(self._accelerator.process_index, self._accelerator.num_processes)
+        processes = self._accelerator.num_processes
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes > 1 else 1
+        self._worker = Worker(self._accelerator.process_index, processes, local)
         network.train().to(memory_format=torch.channels_last)  # twice as fast on CPUs
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             objective = Objective(network, spec, sets, recipe)
         for twin in objective.twin:
             twin.to(self._accelerator.device)
-        optimizer = torch.optim.AdamW(_parameter_groups(objective, recipe))
+        optimizer = torch.optim.AdamW(parameter_groups(objective, recipe))
         self._objective, self._optimizer = self._accelerator.prepare(objective, optimizer)
-        self._average = None if recipe.swad_from is None else AveragedModel(network, use_buffers=True)
+        # Without the function, buffers of integers (batch norm has some) cannot be averaged on a GPU.
+        averaged = {"avg_fn": get_swa_avg_fn(), "use_buffers": True}  # type: ignore[no-untyped-call]
+        self._average = None if recipe.swad_from is None else AveragedModel(network, **averaged)
         self._identity = {
             "recipe": msgspec.json.encode(recipe).decode(),
             "classes": [[one.configuration.name, *one.classes] for one in sets],
+            "images": _fingerprint(sets),
+            "processes": processes,
         }
         self.place = Place()
         self._resume()
@@ -182,6 +200,7 @@ class Trainer:
             loss = self._step(epoch, place.step, [self._prepared(part, epoch, place.step) for part in parts])
             log.loss += (loss - log.loss) / (place.step + 1)
             log.learning_rate = self._optimizer.param_groups[0]["lr"]
+            log.processes = self._worker.count
             log.images += self._recipe.batch_size
             place.step += 1
             if hooks.progress is not None:
@@ -195,12 +214,13 @@ class Trainer:
         log.seconds += time.perf_counter() - started
         log.waited += batches.waited
         place.epoch, place.step = epoch + 1, 0
+        self._save()
         if hooks.evaluate is not None and hooks.evaluate_every and (epoch + 1) % hooks.evaluate_every == 0:
             if self._accelerator.is_main_process:
                 log.score = hooks.evaluate(self.result())
             self._own.network.train()
             self._accelerator.wait_for_everyone()
-        self._save()
+            self._save()
         if hooks.logged is not None and self._accelerator.is_main_process:
             hooks.logged(place.log)
 
@@ -227,25 +247,40 @@ class Trainer:
 
     def _step(self, epoch: int, step: int, parts: list[Part]) -> float:
         recipe = self._recipe
-        factor = rate(recipe, epoch, step, self._steps) / recipe.peak
         for group in self._optimizer.param_groups:
-            group["lr"] = group["height"] * factor
+            group["lr"] = group["factor"] * rate(recipe, group["peak"], epoch, step, self._steps)
         torch.manual_seed(self._seed(epoch, step, 0))  # of stochastic depth and dropout
         with self._autocast:
             loss = self._objective(parts)
-        self._accelerator.backward(self._scaler.scale(loss / recipe.accumulate))
+        group_start = step - step % recipe.accumulate
+        self._accelerator.backward(self._scaler.scale(loss / min(recipe.accumulate, self._steps - group_start)))
+        value = float(self._accelerator.reduce(loss.detach(), "mean"))
         if (step + 1) % recipe.accumulate == 0 or step + 1 == self._steps:
+            if not self._scaler.is_enabled():
+                value = value if self._gradients_are_finite() else math.nan
+            self._check(value, epoch, step)
             self._scaler.step(self._optimizer)
             self._scaler.update()
             self._optimizer.zero_grad()
             if self._average is not None and epoch + step / self._steps >= (recipe.swad_from or 0):
                 self._average.update_parameters(self._own.network)
-        value = float(loss.detach())
+        self._check(value, epoch, step)
+        return value
+
+    def _gradients_are_finite(self) -> bool:
+        """Look before the step: weights that are no numbers must never take the place of a good checkpoint's."""
+        gradients = [
+            one.grad for group in self._optimizer.param_groups for one in group["params"] if one.grad is not None
+        ]
+        return bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all()) if gradients else True
+
+    @staticmethod
+    def _check(value: float, epoch: int, step: int) -> None:
         if not math.isfinite(value):
             raise TrainingError(
-                f"the loss became {value} in epoch {epoch + 1}, step {step + 1}: try a lower learning_rate or fp32."
+                f"loss or gradients are no numbers in epoch {epoch + 1}, step {step + 1}: "
+                f"try a lower learning_rate or fp32."
             )
-        return value
 
     def _seed(self, *place: int) -> int:
         return int(np.random.SeedSequence([self._recipe.seed, *place, self._worker.rank]).generate_state(1)[0])
@@ -269,7 +304,7 @@ class Trainer:
         if path is None or not path.is_file():
             return
         content = read_tensors(path)
-        for key, what in (("recipe", "another recipe"), ("classes", "other classes or data sets")):
+        for key, what in BELONGINGS.items():
             if content.get(key) != self._identity[key]:
                 raise TrainingError(f"{path}: belongs to a training with {what}: choose another folder, or remove it.")
         self._own.load_state_dict(content["objective"])
@@ -280,41 +315,11 @@ class Trainer:
         self.place = msgspec.json.decode(content["place"], type=Place)
 
 
-def rate(recipe: Recipe, epoch: int, step: int, steps: int) -> float:
-    """Learning rate of a step: up along a line, down along a cosine; under SWAD down to its own rate, and constant."""
-    at = epoch if recipe.schedule == "epoch" else epoch + step / steps
-    if at < recipe.warmup_epochs:
-        return recipe.warmup_from + (recipe.peak - recipe.warmup_from) * at / recipe.warmup_epochs
-    end, last = recipe.learning_rate_end, float(recipe.epochs)
-    if recipe.swad_from is not None:
-        end, last = recipe.swad_learning_rate or recipe.peak / 2, max(recipe.swad_from, recipe.warmup_epochs)
-    share = 1.0 if at >= last else (at - recipe.warmup_epochs) / (last - recipe.warmup_epochs)
-    return end + (recipe.peak - end) * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
-    """Sort the parameters by their highest learning rate and weight decay; leave out those that are frozen."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in objective.named_parameters():
-        if any(fnmatch(name, pattern) for pattern in recipe.frozen):
-            parameter.requires_grad = False
-        if parameter.requires_grad:
-            # A temperature and a variance are no weights: 0 is not where they ought to go.
-            scalar = name.endswith("log_temperature") or name.startswith("miro.")
-            key = (_height(name, recipe), 0.0 if scalar else recipe.weight_decay)
-            groups.setdefault(key, []).append(parameter)
-    return [
-        {"params": parameters, "lr": height, "height": height, "weight_decay": decay}
-        for (height, decay), parameters in groups.items()
+def _fingerprint(sets: Sequence[TrainingSet]) -> str:
+    """Return a hash of what is trained on, but for the folder that it is in."""
+    content = [
+        [Path(path).name for path in one.paths]
+        + [one.labels.tolist(), one.sizes.tolist(), one.configuration.mean, one.configuration.std]
+        for one in sets
     ]
-
-
-def _height(name: str, recipe: Recipe) -> float:
-    rates = recipe.learning_rate
-    if isinstance(rates, dict):
-        owners = {one: (f"network.body.bodies.{one}.", f"losses.{one}.") for one in rates}
-        base = next((rates[one] for one, starts in owners.items() if name.startswith(starts)), min(rates.values()))
-    else:
-        base = rates
-    factor = recipe.proxy_rate if name.startswith("losses.") else recipe.miro_rate if name.startswith("miro.") else 1.0
-    return base * factor
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

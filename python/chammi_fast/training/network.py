@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from chammi_fast.training.strategies import Vocabulary
 
+STEMS = ("act1", "bn1", "stem", "features.norm0")  # what timm lists before the first stage of some models
+
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "avg": lambda maps: maps.mean((2, 3)),
     "max": lambda maps: maps.amax((2, 3)),
@@ -81,8 +83,9 @@ class Body(nn.Module):
             self.model.stem[1] = nn.Identity()
 
     def stages(self) -> list[nn.Module]:
-        """Return the modules whose outputs are the model's stages, as timm lists them."""
-        return [self.model.get_submodule(info["module"]) for info in self.model.feature_info]
+        """Return the modules whose outputs are the model's stages, as timm lists them, without parts of the stem."""
+        names = [info["module"] for info in self.model.feature_info]
+        return [self.model.get_submodule(name) for name in names if name not in STEMS]
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute maps (N, D, H', W') from the stem's maps (N, out channels, H, W)."""
@@ -124,12 +127,12 @@ class BodyPerConfiguration(nn.Module):
     def __init__(self, body: Body, vocabulary: Vocabulary) -> None:
         super().__init__()
         others = [copy.deepcopy(body) for _ in range(len(vocabulary.configurations) - 1)]
-        self.bodies = nn.ModuleDict(dict(zip(vocabulary.configurations, [body, *others], strict=True)))
+        self.bodies = nn.ModuleList([body, *others])  # by place: a configuration may have any name
         self.register_buffer("configuration", torch.tensor(vocabulary.by_configuration()), persistent=False)
 
     def forward(self, maps: Tensor, channels: Tensor) -> Tensor:
         """Compute maps (N, D, H', W') from the stem's maps and token ids (C,)."""
-        return list(self.bodies.values())[int(self.configuration[channels[0]])](maps)  # type: ignore[no-any-return]
+        return self.bodies[int(self.configuration[channels[0]])](maps)  # type: ignore[no-any-return]
 
 
 class _StackedBodies(nn.Module):
@@ -139,8 +142,8 @@ class _StackedBodies(nn.Module):
 
     def __init__(self, bodies: BodyPerConfiguration) -> None:
         super().__init__()
-        every = [dict(one.state_dict()) for one in bodies.bodies.values()]
-        first = next(iter(bodies.bodies.values()))
+        every = [dict(one.state_dict()) for one in bodies.bodies]
+        first = bodies.bodies[0]
         self.stacked = copy.deepcopy(first)
         for owner in self.stacked.modules():
             owner._parameters = {}  # they come back below, with a place for each configuration

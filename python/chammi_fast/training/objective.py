@@ -56,16 +56,24 @@ class Objective(nn.Module):
         if recipe.proxies == "all":
             groups = {"all": (0, sum(counts))}
         self.first_class = {name: first for name, (first, _) in groups.items()}
-        self.losses = nn.ModuleDict()
+        self.losses = nn.ModuleList()  # by place: a configuration may have any name
+        self.loss_place = {name: place for place, name in enumerate(groups)}
         if recipe.ssl_weight < 1 and recipe.supervised == "proxynca":
-            for name, (_, count) in groups.items():
-                self.losses[name] = ProxyNCA(
-                    count,
-                    spec.embedding_size,
-                    recipe.temperature,
-                    learn_temperature=recipe.learn_temperature,
-                    scale=recipe.temperature_scale,
+            for _, count in groups.values():
+                self.losses.append(
+                    ProxyNCA(
+                        count,
+                        spec.embedding_size,
+                        recipe.temperature,
+                        learn_temperature=recipe.learn_temperature,
+                        scale=recipe.temperature_scale,
+                    )
                 )
+        elif recipe.ssl_weight < 1 and sum(counts) > spec.embedding_size:
+            raise RecipeError(
+                f"supervised: cross entropy on an embedding of {spec.embedding_size} numbers has no room for "
+                f"{sum(counts)} classes."
+            )
         self.miro: MutualInformation | None = None
         self.twin: list[ChannelAdaptiveNetwork] = []  # in a list: it is not trained, and comes again with each start
         if recipe.miro_weight > 0:
@@ -74,6 +82,8 @@ class Objective(nn.Module):
 
     def forward(self, parts: Sequence[Part]) -> Tensor:
         """Return the loss () of a batch."""
+        if not parts:  # as can be where many processes share a small batch: they still wait for each other's gradients
+            return torch.stack([0 * one.sum() for one in self.parameters() if one.requires_grad]).sum()
         return torch.stack([part.share * self._of(part) for part in parts]).sum()
 
     def _of(self, part: Part) -> Tensor:
@@ -100,13 +110,13 @@ class Objective(nn.Module):
         if self.recipe.supervised == "cross_entropy":
             return F.cross_entropy(embeddings.float(), labels)
         name = "all" if self.recipe.proxies == "all" else part.configuration
-        loss: Tensor = self.losses[name](embeddings, labels - self.first_class[name])
+        loss: Tensor = self.losses[self.loss_place[name]](embeddings, labels - self.first_class[name])
         return loss
 
     def _layers(self, network: ChannelAdaptiveNetwork, configuration: str) -> list[nn.Module]:
         body: Any = network.body
         if isinstance(body, BodyPerConfiguration):
-            body = body.bodies[configuration]
+            body = body.bodies[list(self.tokens).index(configuration)]
         every = [network.strategy, *body.stages()]
         last = max(self.recipe.miro_layers)
         if last >= len(every):
@@ -118,12 +128,22 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         with collect(self._layers(network, part.configuration)) as features:
             embeddings = network(part.images, channels)
-        return embeddings, features
+        return embeddings, self._channels_second(network, features)
+
+    @staticmethod
+    def _channels_second(network: ChannelAdaptiveNetwork, features: list[Tensor]) -> list[Tensor]:
+        """Turn the maps of models that have the channels last (Swin); the stem's output is never one of them."""
+        body: Any = network.body.bodies[0] if isinstance(network.body, BodyPerConfiguration) else network.body
+        if getattr(body.model, "output_fmt", "NCHW") == "NCHW":
+            return features
+        stem = features[:1] if features[0].shape[1] == network.strategy.stem.out_channels else []
+        return [*stem, *(one.permute(0, 3, 1, 2) if one.ndim == 4 else one for one in features[len(stem) :])]
 
     def _feature_widths(self, configuration: str, spec: Spec) -> list[int]:
         size = spec.preprocessing.size or 224
         channels = torch.tensor(self.tokens[configuration])
         twin = self.twin[0]
-        with torch.no_grad(), collect(self._layers(twin, configuration)) as features:
+        with torch.no_grad(), collect(self._layers(twin, configuration)) as found:
             twin(torch.zeros(1, len(channels), size, size), channels)
+        features = self._channels_second(twin, found)
         return [one.shape[1] if one.ndim == 4 else one.shape[-1] for one in features]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from chammi_fast.errors import RecipeError
+from chammi_fast.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,13 +111,23 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     swad_learning_rate: Positive | None = None
     frozen: tuple[str, ...] = ()
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
 
-    @property
-    def peak(self) -> float:
-        """The largest learning rate."""
-        rates = self.learning_rate
-        return max(rates.values()) if isinstance(rates, dict) else rates
+    def __post_init__(self) -> None:
+        for name in ("crop_area", "crop_aspect"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must rise from above 0, not {low} to {high}")
+        if self.epochs and self.strategy == "channelreplication":
+            raise ValueError("channelreplication trains nothing: its epochs are 0")
+        if self.epochs and self.size < 16:
+            raise ValueError(f"size must be at least 16 pixels for training, not {self.size}")
+        if self.miro_weight > 0 and not self.miro_layers:
+            raise ValueError("miro_layers must name a layer where miro_weight is above 0")
+        if self.swad_from is not None and 0 < self.epochs <= self.swad_from:
+            raise ValueError(f"swad_from must be below the {self.epochs} epochs, not {self.swad_from:g}")
+        if self.learning_rate == {}:
+            raise ValueError("learning_rate must be a number, or a table with one for each configuration")
 
 
 def recipe_names() -> list[str]:
@@ -124,7 +135,9 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in _folder().glob("[!_]*.toml"))
 
 
-def load_recipe(name: str, *, as_published: bool = False, changes: Iterable[str] = ()) -> Recipe:
+def load_recipe(
+    name: str, *, as_published: bool = False, changes: Iterable[str] = (), init: str | None = None
+) -> Recipe:
     """Read a recipe and settle its fields.
 
     Parameters
@@ -132,6 +145,7 @@ def load_recipe(name: str, *, as_published: bool = False, changes: Iterable[str]
     name : of one of the package's, or a TOML or JSON file
     as_published : do as the published training code did, where that differs from the paper
     changes : "field=value", the value as in TOML (text may go without quotes)
+    init : takes the place of the recipe's
 
     Raises
     ------
@@ -150,6 +164,8 @@ def load_recipe(name: str, *, as_published: bool = False, changes: Iterable[str]
         if not equals:
             raise RecipeError(f"recipe {name}: '{change}' is not FIELD=VALUE.")
         fields[key.strip()] = _value(value.strip())
+    if init is not None:
+        fields["init"] = init
     try:
         return msgspec.convert(fields, Recipe)
     except msgspec.ValidationError as error:
@@ -158,7 +174,7 @@ def load_recipe(name: str, *, as_published: bool = False, changes: Iterable[str]
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a resolved recipe as JSON, which `load_recipe` reads."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n")
+    write_text(path, msgspec.json.format(msgspec.json.encode(recipe), indent=2).decode() + "\n")
 
 
 def _folder() -> Path:
@@ -185,8 +201,11 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: is not a recipe: {error}.") from None
     if not isinstance(fields, dict):
         raise RecipeError(f"{path}: is not a recipe, which is a table of fields.")
+    extends = fields.pop("extends", [])
+    if not isinstance(extends, list) or not isinstance(fields.get("as_published", {}), dict):
+        raise RecipeError(f"{path}: extends is a list of recipes, and as_published a table of fields.")
     merged: dict[str, Any] = {}
-    for base in fields.pop("extends", []):
+    for base in extends:
         merged = _merge(merged, _read_packaged(base))
     return _merge(merged, fields)
 

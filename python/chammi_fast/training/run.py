@@ -15,13 +15,14 @@ from chammi_fast.chammi import DATA_SETS
 from chammi_fast.embedding import EmbedSettings, embed
 from chammi_fast.errors import TrainingError
 from chammi_fast.evaluation import Scores, evaluate, write_scores
-from chammi_fast.extras import require
 from chammi_fast.files import make_folder, write_text
+from chammi_fast.manifest import chammi_data_sets
 from chammi_fast.training.create import Configuration, NetworkOptions, create_network
 from chammi_fast.training.curves import draw_curves
-from chammi_fast.training.data import Source, load_training_sets
+from chammi_fast.training.data import Source, has_test_rows, load_training_sets
 from chammi_fast.training.export import export_onnx
 from chammi_fast.training.loop import Hooks, Log, train
+from chammi_fast.training.processes import this_process
 from chammi_fast.training.recipe import Recipe, write_recipe
 from chammi_fast.training.unseen import add_configuration, check_unseen
 from chammi_fast.training.weights import save_weights
@@ -92,21 +93,19 @@ def run_training(
         If training cannot begin or go on; the last checkpoint is then intact.
     """
     recipe, out = options.recipe, make_folder(options.out)
-    if options.holdout is not None:
-        check_unseen(recipe.strategy)
-        if options.holdout not in DATA_SETS or options.source.data is None:
-            raise TrainingError(f"'{options.holdout}' cannot be held out: data sets are {', '.join(DATA_SETS)}.")
-    published = recipe.statistics == "published" and options.source.manifest is None
+    if options.source.manifest is not None:
+        recipe = msgspec.structs.replace(recipe, statistics="data")
+    _check(options)
+    published = recipe.statistics == "published"
     without = [] if options.holdout is None else [options.holdout]
     sets = load_training_sets(options.source, without=without, published=published)
     creation = network_options(recipe, tuple(one.configuration for one in sets))
     network, spec = create_network(creation)
-    spec = msgspec.structs.replace(spec, training=_provenance(recipe))
+    spec = msgspec.structs.replace(spec, training=_provenance(recipe, options.holdout))
     held = None if options.holdout is None else _held_out(options, published=published)
-    main = require("accelerate", purpose="training").PartialState().is_main_process
-    if main:
-        write_recipe(recipe, out / RECIPE)
+    main = this_process().is_main_process
     hooks = Hooks(
+        begun=(lambda: write_recipe(recipe, out / RECIPE)) if main else None,
         progress=progress if main else None,
         logged=lambda log: _write_log(log, out),
         evaluate=lambda one: summary(score(one, spec, held, options.source)),
@@ -192,8 +191,21 @@ def _held_out(options: RunOptions, *, published: bool) -> Configuration:
     return one.configuration
 
 
-def _provenance(recipe: Recipe) -> dict[str, Any]:
-    return {"recipe": msgspec.to_builtins(recipe), "version": chammi_fast.__version__}
+def _check(options: RunOptions) -> None:
+    """Refuse before the work what would only be noticed behind it."""
+    source, holdout = options.source, options.holdout
+    if holdout is not None:
+        check_unseen(options.recipe.strategy)
+        known = [] if source.manifest is not None or source.data is None else chammi_data_sets(source.data)
+        if holdout not in known:
+            raise TrainingError(f"'{holdout}' cannot be held out: the data sets are {', '.join(known) or 'none'}.")
+    if source.manifest is not None and (options.evaluate or options.evaluate_every) and not has_test_rows(source):
+        raise TrainingError(f"{source.manifest}: has training rows alone and cannot be scored: give --no-evaluate.")
+
+
+def _provenance(recipe: Recipe, holdout: str | None) -> dict[str, Any]:
+    origin = {} if holdout is None else {"holdout": holdout}
+    return {"recipe": msgspec.to_builtins(recipe), "version": chammi_fast.__version__, **origin}
 
 
 def _write_log(log: list[Log], out: Path) -> None:

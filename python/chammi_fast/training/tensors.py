@@ -88,7 +88,24 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: object)
     module.load_state_dict(dict(state))
 
 
-def load_backbone(backbone: nn.Module, state: Mapping[str, Tensor], origin: object) -> None:
+def tensors_of(content: Mapping[str, Any], origin: object) -> dict[str, Tensor]:
+    """Return the named weights of a file, be they all that it holds or one of its entries.
+
+    Raises
+    ------
+    ExportError
+        If there is anything but tensors among them.
+    """
+    for entry in ("state_dict", "model"):
+        if isinstance(content.get(entry), dict):
+            content = content[entry]
+    for name, value in content.items():
+        if not isinstance(value, torch.Tensor):
+            raise ExportError(f"{origin}: its entry '{name}' is no weight, but a {type(value).__name__}.")
+    return dict(content)
+
+
+def load_backbone(backbone: nn.Module, state: Mapping[str, Any], origin: object) -> None:
     """Load the weights of a whole timm model, but for those of its classifier.
 
     Files of other libraries that hold the same network under other names (torchvision's MobileNetV2, for one) are taken
@@ -99,6 +116,7 @@ def load_backbone(backbone: nn.Module, state: Mapping[str, Tensor], origin: obje
     ExportError
         If they are not those of this model.
     """
+    state = tensors_of(state, origin)
     own = backbone.state_dict()
     translate = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     if own.keys().isdisjoint(state) and (in_order := _by_place(own, state)) is not None:

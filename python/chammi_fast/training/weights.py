@@ -10,7 +10,7 @@ import msgspec
 from chammi_fast.errors import ExportError, SpecError
 from chammi_fast.spec import parse_spec
 from chammi_fast.training.create import NetworkOptions, create_network
-from chammi_fast.training.tensors import load_exactly, read_tensors, save_tensors
+from chammi_fast.training.tensors import load_exactly, read_tensors, save_tensors, tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ def load_network(path: Path, asked: Mapping[str, Any]) -> tuple[ChannelAdaptiveN
     content = read_tensors(path)
     if not {"state_dict", "spec", "network"} <= content.keys():
         network, spec = create_network(NetworkOptions(**asked))
-        load_exactly(network, content.get("state_dict", content), path)
+        load_exactly(network, tensors_of(content, path), path)
         return network, msgspec.structs.replace(spec, training={"weights": path.name})
     try:
         options = msgspec.json.decode(content["network"], type=NetworkOptions)
@@ -55,5 +55,5 @@ def load_network(path: Path, asked: Mapping[str, Any]) -> tuple[ChannelAdaptiveN
         if getattr(options, name) != value:
             raise ExportError(f"{path}: holds a network with {name} '{getattr(options, name)}', not '{value}'.")
     network, _ = create_network(dataclasses.replace(options, init="random"))
-    load_exactly(network, content["state_dict"], path)
+    load_exactly(network, tensors_of(content, path), path)
     return network, spec

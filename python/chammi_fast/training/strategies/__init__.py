@@ -19,7 +19,7 @@ from chammi_fast.training.strategies.tokens import TokenTable, Vocabulary
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["STRATEGIES", "Stem", "Strategy", "TokenTable", "Vocabulary", "create_strategy"]
+__all__ = ["STRATEGIES", "Stem", "Strategy", "TokenTable", "Vocabulary", "create_strategy", "strategy_class"]
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "fixedchannels": FixedChannels,
@@ -45,9 +45,24 @@ def create_strategy(name: str, stem: Stem, vocabulary: Vocabulary, options: Mapp
     ExportError
         If there is no such strategy, or it has no such option.
     """
-    if name not in STRATEGIES:
-        raise ExportError(f"there is no strategy '{name}': choose from {', '.join(STRATEGIES)}.")
+    kind = strategy_class(name)
+    for key, value in options.items():
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            raise ExportError(f"strategy '{name}': {key} must be at least 1, not {value}.")
     try:
-        return STRATEGIES[name](stem, vocabulary, **options)
+        return kind(stem, vocabulary, **options)
     except (TypeError, ValueError) as error:
         raise ExportError(f"strategy '{name}': {error}.") from None
+
+
+def strategy_class(name: str) -> type[Strategy]:
+    """Return the class of a strategy.
+
+    Raises
+    ------
+    ExportError
+        If there is no such strategy.
+    """
+    if name not in STRATEGIES:
+        raise ExportError(f"there is no strategy '{name}': choose from {', '.join(STRATEGIES)}.")
+    return STRATEGIES[name]

@@ -33,6 +33,8 @@ class SliceParam(Strategy):
 
     def __init__(self, stem: Stem, vocabulary: Vocabulary, *, offsets: bool = True) -> None:
         super().__init__(stem, vocabulary)
+        if not isinstance(offsets, bool):
+            raise TypeError(f"offsets are true or false, not {offsets!r}")
         names = len(vocabulary.names)
         rows = stem.new_filters(names)
         if stem.pretrained:
