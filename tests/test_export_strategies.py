@@ -185,5 +185,7 @@ def test_options_export_too(strategy: str, options: dict[str, Any], tmp_path: Pa
     [("resnet10t", 64), ("tf_efficientnet_lite0", 64), ("mobilenetv3_small_050", 64), ("vit_tiny_patch16_224", 64)],
 )
 def test_other_backbones_export(backbone: str, size: int, tmp_path: Path) -> None:
-    network, spec = create_network(NetworkOptions(backbone=backbone, size=size, strategy="sliceparam"))
+    """FixedChannels with batch norm and convolutions without bias, too: each body's buffers go with it."""
+    strategy = "fixedchannels" if backbone == "mobilenetv3_small_050" else "sliceparam"
+    network, spec = create_network(NetworkOptions(backbone=backbone, size=size, strategy=strategy))
     assert max(export_onnx(network, spec, tmp_path / "a.onnx").differences.values()) < 1e-4

@@ -146,7 +146,8 @@ class _StackedBodies(nn.Module):
         first = bodies.bodies[0]
         self.stacked = copy.deepcopy(first)
         for owner in self.stacked.modules():
-            owner._parameters = {}  # they come back below, with a place for each configuration
+            # They come back below, with a place for each configuration; a bias that is not there stays so.
+            owner._parameters = {name: one for name, one in owner._parameters.items() if one is None}
         for key, _ in first.named_parameters():
             owner, name = self._owner(key)
             owner.register_parameter(name, nn.Parameter(torch.stack([one[key] for one in every]), requires_grad=False))
