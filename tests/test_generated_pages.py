@@ -8,14 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-def test_the_tables_of_benchmarks_are_up_to_date() -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "write_benchmarks.py"), "--check"]
+@pytest.mark.parametrize("script", ["write_benchmarks.py", "write_training.py"])
+def test_the_tables_of_measurements_are_up_to_date(script: str) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / script), "--check"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
 
