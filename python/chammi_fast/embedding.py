@@ -266,6 +266,7 @@ def _fill(
         finished += len(batch.status)
         if progress is not None:
             progress(rows.name, finished, len(rows))
+        del batch  # or it would be kept while the next one is waited for
 
 
 def _vectors(bound: BoundModel, batch: Batch) -> np.ndarray:
