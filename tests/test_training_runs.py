@@ -36,7 +36,7 @@ import time
 from chammi_fast.training import loop, run
 step, settled = loop.Trainer._step, run.Hooks
 def slow(self, *arguments):
-    time.sleep(0.15)
+    time.sleep(0.4)
     return step(self, *arguments)
 loop.Trainer._step = slow
 run.Hooks = lambda **hooks: settled(**{**hooks, "save_every_s": 0.0})
@@ -108,7 +108,7 @@ def test_a_run_that_is_killed_ends_bit_by_bit_as_one_that_is_not(cells: Path, tm
     arguments = [sys.executable, "-c", SLOWLY, *command(recipe, cells, out, "--no-evaluate")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     kills = 0
-    for lived in (0.4, 0.9, 1.4):
+    for lived in (0.1, 0.5, 0.9):
         with subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL) as process:
             before = (out / "checkpoint.pt").stat().st_mtime_ns if (out / "checkpoint.pt").is_file() else 0
             deadline = time.monotonic() + 60
