@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
@@ -83,6 +84,9 @@ def train(
 
 def needed() -> None:
     """Make sure that all packages are there that a run needs at some time, before it begins."""
+    # Threads of torch that spin while they wait take the processors from the decoders, and, on a machine that is busy
+    # with anything else, each other's: many times the time of a step.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from chammi_fast.extras import require
 
     for module in NEEDED:

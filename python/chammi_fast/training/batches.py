@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chammi_fast.training.recipe import Recipe
 
 ATTEMPTS = 10  # to place a random window, as torchvision's
-CHUNK = 32  # images that a stream prepares at a time
+CHUNK = 8  # images that a stream prepares at a time: the first step waits for that many of each data set
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,8 @@ class EpochBatches:
 
     def _part(self, place: int, rows: np.ndarray, feed: _Feed) -> Part:
         mine = self._mine(place, rows)
-        started = time.perf_counter()
         images = feed.take(self._views * len(mine))
-        self.waited += time.perf_counter() - started
+        self.waited, feed.waited = self.waited + feed.waited, 0.0
         one = self._sets[place]
         labels = torch.from_numpy(one.labels[mine] + self._offsets[place])
         return Part(one.configuration.name, images, labels, len(mine) * self._worker.count / len(rows))
@@ -136,7 +135,7 @@ class EpochBatches:
             channels=len(one.configuration.channels),
             batch_size=CHUNK,
             look_ahead=self._look_ahead(len(one)),
-            threads=max(1, usable_cpus() // self._worker.local),
+            threads=max(1, usable_cpus() // (self._worker.local * len(self._sets))),
             windows=windows[views, rows],
             flips=flips[views, rows],
         )
@@ -144,22 +143,37 @@ class EpochBatches:
 
 
 class _Feed:
-    """Images of a stream, so many at a time as are asked for."""
+    """Images of a stream, so many at a time as are asked for, in the layout that networks compute in.
+
+    Attributes
+    ----------
+    waited : seconds in which the stream had none ready
+    """
 
     def __init__(self, batches: Iterator[Batch]) -> None:
         self._batches = batches
-        self._rest: list[np.ndarray] = []
+        self._rest = np.empty((0,))
+        self.waited = 0.0
 
     def take(self, count: int) -> Tensor:
-        while sum(map(len, self._rest)) < count:
-            batch = next(self._batches)
-            for status in batch.status:
-                if not status.ok:
-                    raise status.error()
-            self._rest.append(batch.images)
-        images = np.concatenate(self._rest) if len(self._rest) > 1 else self._rest[0]
-        self._rest = [images[count:]] if len(images) > count else []
-        return torch.from_numpy(images[:count])
+        pieces = [self._rest[:count]]
+        self._rest = self._rest[count:]
+        while (missing := count - sum(map(len, pieces))) > 0:
+            images = self._next()
+            pieces.append(images[:missing])
+            self._rest = images[missing:]
+        taken = torch.empty((count, *pieces[-1].shape[1:]), memory_format=torch.channels_last)
+        torch.cat([torch.from_numpy(piece) for piece in pieces if len(piece)], out=taken)
+        return taken
+
+    def _next(self) -> np.ndarray:
+        started = time.perf_counter()
+        batch = next(self._batches)
+        self.waited += time.perf_counter() - started
+        for status in batch.status:
+            if not status.ok:
+                raise status.error()
+        return batch.images
 
     def close(self) -> None:
         self._batches.close()  # type: ignore[attr-defined]
