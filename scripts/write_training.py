@@ -22,7 +22,7 @@ Record = dict[str, Any]
 
 def main() -> None:
     """Write the page, or compare it."""
-    for name, write in (("sbs", real_cells), ("synthetic", synthetic_cells)):
+    for name, write in (("sbs", real_cells), ("synthetic", synthetic_cells), ("training", throughput)):
         text = write(json.loads((RESULTS / f"{name}.json").read_text()))
         if "--check" not in sys.argv[1:]:
             insert(PAGE, name, text)
@@ -90,6 +90,27 @@ def synthetic_cells(record: Record) -> str:
     lines += [row(f"`{name}`", *(f"{value:.3f}" for value in values)) for name, values in trained.items()]
     means = [sum(values) / len(trained) for values in zip(*trained.values(), strict=True)]
     lines.append(row("mean", *(f"{value:.3f}" for value in means)))
+    return "\n".join(lines)
+
+
+def throughput(record: Record) -> str:
+    """Return the comparison of our loop with a plain one."""
+    text = (
+        f"An epoch of `benchmarks/bench_train.py` on {record['cpu']}, {record['usable_cpus']} processors, beside a plain "
+        f"torch DataLoader loop of the same recipe; median of the rounds."
+    )
+    lines = [textwrap.fill(text, 120), "", *heading("network", "images/s", "the faster plain loop", "times", "waiting")]
+    for one in record["comparisons"]:
+        rates, times = one["images_per_s"], one["times_faster_than_fastest_peer"]
+        lines.append(
+            row(
+                f"{one['network']}, {one['parameters'] / 1e6:.2f} M",
+                f"{rates['chammi-fast']:.0f}",
+                f"{rates[one['fastest_peer']]:.0f}",
+                f"{times['median']:.2f} ({times['least']:.2f} to {times['most']:.2f})",
+                f"{100 * one['waiting_share']:.1f} %",
+            )
+        )
     return "\n".join(lines)
 
 
