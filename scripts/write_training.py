@@ -96,8 +96,8 @@ def synthetic_cells(record: Record) -> str:
 def throughput(record: Record) -> str:
     """Return the comparison of our loop with a plain one."""
     text = (
-        f"An epoch of `benchmarks/bench_train.py` on {record['cpu']}, {record['usable_cpus']} processors, beside a plain "
-        f"torch DataLoader loop of the same recipe; median of the rounds."
+        f"An epoch of `benchmarks/bench_train.py` on {record['cpu']}, {record['usable_cpus']} processors, beside a "
+        f"plain torch DataLoader loop of the same recipe; median of the rounds."
     )
     lines = [textwrap.fill(text, 120), "", *heading("network", "images/s", "the faster plain loop", "times", "waiting")]
     for one in record["comparisons"]:
