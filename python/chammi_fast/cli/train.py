@@ -58,11 +58,12 @@ def train(
     """
     needed()
     from chammi_fast.evaluation import scores_table
+    from chammi_fast.files import results_folder
     from chammi_fast.training.run import RunOptions, run_training
 
     settled = settle(recipe, init, changes, as_published=as_published)
     source = source_of(data, manifest, channels, label, split, where)
-    with step_progress() as progress:
+    with results_folder(out), step_progress() as progress:
         report = run_training(
             RunOptions(settled, source, out, holdout, evaluate_every, evaluate),
             progress,
