@@ -54,6 +54,30 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("resize 'shorter' needs a size")
 
 
+class Quantisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a file of 8-bit integers came from a file of float32, and how near to it it stays.
+
+    Attributes
+    ----------
+    reference : name of the float32 file
+    reference_sha256 : of that file, hexadecimal
+    tool : library that quantised it
+    worst_cosine, mean_cosine : between an image's embeddings by both files
+    neighbour_agreement : share of images whose nearest other image (cosine) is the same by both files
+    images : that these were measured on
+    kept : layers that stay float32
+    """
+
+    reference: str
+    reference_sha256: str
+    tool: Literal["onnxruntime", "nncf"]
+    worst_cosine: float
+    mean_cosine: float
+    neighbour_agreement: float
+    images: Positive
+    kept: tuple[str, ...] = ()
+
+
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything needed to use a model file.
 
@@ -70,6 +94,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         "configurations" in any order, or "any" channel, known or not
     weights_sha256 : of the parameters' bytes in the order of their names (see docs/formats.md)
     training : free-form provenance
+    quantisation : of a file of 8-bit integers, or None
     """
 
     strategy: str
@@ -85,6 +110,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     fixed_channels: tuple[str, ...] | None = None
     weights_sha256: str = ""
     training: dict[str, Any] = {}
+    quantisation: Quantisation | None = None
     format_version: Literal[1] = 1
 
     def __post_init__(self) -> None:
