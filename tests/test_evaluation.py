@@ -246,13 +246,14 @@ def scores(tmp_path: Path) -> Scores:
 def test_results_are_written_and_say_what_was_computed(scores: Scores, tmp_path: Path) -> None:
     out = tmp_path / "new" / "results"
     write_scores(scores, out)
-    assert sorted(path.name for path in out.iterdir()) == ["scores.csv", "scores.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["predictions.parquet", "scores.csv", "scores.json"]
     document = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     assert {"format_version", "tasks", "cps", "cps_reason", "metric", "features"} <= set(document)
+    assert {"cps_interval", "averages", "provenance"} <= set(document)
     assert document["cps"] == scores.cps
     for name, task in scores.tasks.items():
         assert document["tasks"][name] == dataclasses.asdict(task)
-        assert set(document["tasks"][name]) == {"accuracy", "f1_macro", "per_class", "n"}
+        assert set(document["tasks"][name]) == {"accuracy", "f1_macro", "per_class", "n", "intervals"}
         assert set(next(iter(document["tasks"][name]["per_class"].values()))) == {"f1", "precision", "recall", "n"}
     with (out / "scores.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

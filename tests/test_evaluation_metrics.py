@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chammi_fast.evaluation.metrics import performance_score, performance_weights, score_predictions
+from chammi_fast.evaluation.benchmark import chammi
+from chammi_fast.evaluation.metrics import averages, score_predictions, tasks_of
 
 NAMES = ("zebra", "ant", "Bee", "moth", "cat")
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "facts" / "published_results.csv"
@@ -67,8 +68,8 @@ def test_a_label_that_is_only_predicted_is_an_error_but_adds_no_term() -> None:
     assert scores.f1_macro == pytest.approx((2 / 3 + 1) / 2)
 
 
-def test_weights_are_those_of_the_paper() -> None:
-    assert performance_weights() == {
+def test_cps_weighs_tasks_as_the_paper_does() -> None:
+    weights = {
         "Allen/Task_two": 1 / 3,
         "HPA/Task_two": 1 / 6,
         "HPA/Task_three": 1 / 6,
@@ -76,17 +77,21 @@ def test_weights_are_those_of_the_paper() -> None:
         "CP/Task_three": 1 / 9,
         "CP/Task_four": 1 / 9,
     }
-    assert performance_score(dict.fromkeys(COLUMNS, 1.0)) == pytest.approx(1)
-    assert performance_score({**dict.fromkeys(COLUMNS, 0.0), "Allen/Task_one": 1.0}) == 0
-    for absent in COLUMNS:
-        assert performance_score({name: 0.5 for name in COLUMNS if name != absent}) is None
+    definition = chammi().averages
+    assert tasks_of("CPS", definition) == list(weights)
+    for name, weight in weights.items():
+        one_alone = dict.fromkeys(weights, 0.0) | {name: 1.0, "Allen/Task_one": 1.0}
+        assert averages(one_alone, definition)["CPS"] == pytest.approx(weight)
+        others = {other: 0.5 for other in weights if other != name}
+        assert set(averages(others, definition)) == {"Allen", "HPA", "CP"} - {name.partition("/")[0]}
 
 
 @pytest.mark.skipif(not published_rows(), reason="../shared/facts/published_results.csv is absent")
-def test_performance_score_gives_every_published_cps() -> None:
+def test_averages_are_those_of_every_published_row() -> None:
     rows = published_rows()
     assert len(rows) == 60
     for row in rows:
-        cps = performance_score({task: float(row[column]) for task, column in COLUMNS.items()})
+        found = averages({task: float(row[column]) for task, column in COLUMNS.items()}, chammi().averages)
         # Both sides are printed to three digits, so each may be off by half of the last, and their sum by one.
-        assert cps == pytest.approx(float(row["CPS"]), abs=1.001e-3), row
+        for name, column in (("CPS", "CPS"), ("Allen", "WTC"), ("HPA", "HPA"), ("CP", "CP")):
+            assert found[name] == pytest.approx(float(row[column]), abs=1.001e-3), (name, row)

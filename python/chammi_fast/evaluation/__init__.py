@@ -1,19 +1,37 @@
-"""Score embeddings by 1-nearest-neighbour classification: CHAMMI's nine tasks and CPS, or any labelled table."""
+"""Score embeddings: CHAMMI's nine tasks and CPS, or any labelled table."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from chammi_fast.errors import EvaluationError
-from chammi_fast.evaluation.metrics import ClassScores, TaskScores
-from chammi_fast.evaluation.scores import Scores, scores_table, write_scores
+from chammi_fast.evaluation.benchmark import Benchmark, chammi, fingerprint
+from chammi_fast.evaluation.confidence import Interval, Resampling
+from chammi_fast.evaluation.display import scores_table
+from chammi_fast.evaluation.metrics import Average, ClassScores, TaskScores
+from chammi_fast.evaluation.provenance import Provenance, versions
+from chammi_fast.evaluation.scores import Scores, read_scores, write_scores
 from chammi_fast.evaluation.scoring import score_sources
 from chammi_fast.evaluation.sources import Source, chammi_sources, table_source
 from chammi_fast.evaluation.space import METRICS, Metric
-from chammi_fast.evaluation.tasks import Columns
 from chammi_fast.extras import require
 
-__all__ = ["ClassScores", "Metric", "Scores", "TaskScores", "evaluate", "scores_table", "write_scores"]
+__all__ = [
+    "Average",
+    "ClassScores",
+    "Interval",
+    "Metric",
+    "Provenance",
+    "Scores",
+    "TaskScores",
+    "evaluate",
+    "read_scores",
+    "scores_table",
+    "write_scores",
+]
 
 
 def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision of the user's
@@ -28,6 +46,8 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     metric: Metric = "cosine",
     allow_missing: bool = False,
     name: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Scores:
     """Score embeddings of a CHAMMI folder, or of any labelled table.
 
@@ -46,6 +66,8 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     metric : "cosine" or "l2"
     allow_missing : score the rest where rows have no features, in place of an error
     name : take ``<name>.npy``, where a folder has several or also has a table
+    resamples : of the bootstrap that intervals come from; 0 for no intervals
+    seed : of the bootstrap
 
     Raises
     ------
@@ -61,6 +83,9 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     require("faiss", purpose="scoring")
     skipped: dict[str, str] = {}
     sources: list[Source]
+    benchmark = Benchmark() if data is None else chammi()
+    changes = {"label": label and (label,), "split": split}
+    benchmark = msgspec.structs.replace(benchmark, **{key: value for key, value in changes.items() if value})
     if manifest is not None and data is None:
         folder = _folder(features)
         sources = [table_source(Path(manifest), where, folder, name)]
@@ -71,8 +96,17 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
         sources, skipped = chammi_sources(Path(data), folder, name)
     else:
         raise EvaluationError("name what to score: either a CHAMMI folder (data) or a labelled table (manifest).")
-    scores = score_sources(sources, Columns(label, split, group), metric, allow_missing=allow_missing)
-    return scores.completed(features=str(folder), skipped=skipped, benchmark=data is not None)
+    scores = score_sources(sources, benchmark, group, metric, allow_missing=allow_missing)
+    provenance = replace(
+        scores.provenance,
+        metric=metric,
+        features=str(folder),
+        benchmark=benchmark.name,
+        benchmark_sha256=fingerprint(benchmark),
+        versions=versions(),
+    )
+    scores = replace(scores, skipped=skipped | scores.skipped, provenance=provenance)
+    return scores.completed(benchmark, Resampling(resamples, seed))
 
 
 def _folder(features: str | Path | None) -> Path:

@@ -24,6 +24,7 @@ from chammi_fast.table import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+ROW_COLUMN = "__row"
 _BLOCK_ROWS = 4096
 _LISTED = 3
 
@@ -70,6 +71,12 @@ class Joined:
         if PATH_COLUMN in self.rows.column_names:
             return f"'{self.rows[PATH_COLUMN][row].as_py()}'"
         return f"row {row + 1}"
+
+    def keys(self) -> pa.Array:
+        """Return the rows' keys as text; "row 1" and so on where the table has none."""
+        if PATH_COLUMN in self.rows.column_names:
+            return text_column(self.rows, PATH_COLUMN, self.origin)
+        return pa.array([f"row {row + 1}" for row in range(self.rows.num_rows)], pa.string())
 
 
 def find_features(folder: Path, name: str | None) -> Path | None:

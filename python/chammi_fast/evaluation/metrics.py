@@ -1,16 +1,18 @@
-"""From predicted labels to scores, and from the tasks' scores to CPS."""
+"""From predicted labels to scores, and from the tasks' scores to averages such as CPS."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from chammi_fast.chammi import DATA_SETS
+from chammi_fast.evaluation.confidence import Interval  # noqa: TC001 - msgspec reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+Value = TypeVar("Value", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,29 @@ class TaskScores:
         error, but adds no term (Chen et al. 2023)
     per_class : label -> its scores, labels of the ground truth in alphabetical order
     n : test rows
+    intervals : "accuracy" and "f1_macro" -> their confidence intervals; empty where none were asked for
     """
 
     accuracy: float
     f1_macro: float
     per_class: dict[str, ClassScores]
     n: int
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean macro F1 of some tasks, or of other averages.
+
+    Attributes
+    ----------
+    members : names of tasks or averages
+    interval : its confidence interval, or None where none was asked for
+    """
+
+    f1_macro: float
+    members: tuple[str, ...]
+    interval: Interval | None = None
 
 
 def score_predictions(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> TaskScores:
@@ -70,30 +89,26 @@ def score_predictions(truth: np.ndarray, predicted: np.ndarray, labels: Sequence
     )
 
 
-def performance_score(f1_macro: Mapping[str, float]) -> float | None:
-    """Return the CHAMMI Performance Score, the weighted mean of the six generalisation tasks' macro F1.
-
-    CPS = W2/3 + (H2 + H3)/6 + (C2 + C3 + C4)/9 (Chen et al. 2023).
+def averages(f1_macro: Mapping[str, Value], definition: Mapping[str, tuple[str, ...]]) -> dict[str, Value]:
+    """Return the averages whose members are all there.
 
     Parameters
     ----------
-    f1_macro : task name, such as "Allen/Task_two", to macro F1
-
-    Returns
-    -------
-    None where one of the six tasks is absent.
+    f1_macro : task name to macro F1: numbers, or arrays of one shape
+    definition : an average's name to its members, which are tasks or averages defined before it
     """
-    weights = performance_weights()
-    if any(name not in f1_macro for name in weights):
-        return None
-    return sum(weight * f1_macro[name] for name, weight in weights.items())
+    values = dict(f1_macro)
+    for name, members in definition.items():
+        if all(member in values for member in members):
+            total = values[members[0]]
+            for member in members[1:]:
+                total = total + values[member]
+            values[name] = total / len(members)
+    return {name: values[name] for name in definition if name in values}
 
 
-def performance_weights() -> dict[str, float]:
-    """Task name, such as "Allen/Task_two", to its weight in CPS, for the tasks that have one."""
-    return {
-        f"{data_set.name}/{task.name}": task.cps_weight
-        for data_set in DATA_SETS.values()
-        for task in data_set.tasks
-        if task.cps_weight
-    }
+def tasks_of(name: str, definition: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Names of all tasks that an average is made of, directly or through other averages."""
+    if name not in definition:
+        return [name]
+    return [task for member in definition[name] for task in tasks_of(member, definition)]

@@ -1,57 +1,91 @@
-"""The result of an evaluation: typed, printable, and written whole or not at all."""
+"""The result of an evaluation: typed, written whole or not at all, and read back."""
 
 from __future__ import annotations
 
 import csv
 import json
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chammi_fast.evaluation.metrics import performance_score, performance_weights
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from chammi_fast.errors import EvaluationError
+from chammi_fast.evaluation.confidence import Cells, Interval, Resampling
+from chammi_fast.evaluation.metrics import Average, TaskScores, averages, tasks_of
+from chammi_fast.evaluation.predictions import SCHEMA, by_task, label_codes
+from chammi_fast.evaluation.provenance import Provenance
 from chammi_fast.files import make_folder, replacing
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import pandas as pd
 
-    from rich.console import Group
+    from chammi_fast.evaluation.benchmark import Benchmark
 
-    from chammi_fast.evaluation.metrics import TaskScores
-
-FORMAT_VERSION = 1
-JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
+FORMAT_VERSION = 2
+JSON_FILE, CSV_FILE, PREDICTIONS_FILE = "scores.json", "scores.csv", "predictions.parquet"
 CSV_COLUMNS = ("task", "n", "accuracy", "f1_macro")
+CPS = "CPS"
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of 1-nearest-neighbour classification.
+    """Scores of tasks.
 
     Attributes
     ----------
     tasks : task name, such as "Allen/Task_one" (for a table of the user's, the split's value), to its scores
-    cps : the CHAMMI Performance Score, or None
-    cps_reason : why there is none
-    metric : "cosine" or "l2"
-    features : the folder the features came from
+    averages : name, such as "HPA" or "CPS", to the mean macro F1 of the tasks that it stands for
+    cps_reason : why there is no CPS
     joined : data set to "key" or "position", how features and rows were matched
     missing : data set to the number of rows that had no features and were left out
     skipped : data set or task to the reason why it has no scores
     labels_unseen_in_training : task to those of its labels that no training row has; without groups to leave out they
         cannot be predicted, and count as errors
+    labels_occurring_once : task to those of its labels that a single test row has: their F1 hangs on it alone
+    provenance : what the scores were computed from, and with what
+    predictions : one row per scored test row: task, key, truth, predicted, neighbour, similarity
+        (`chammi_fast.evaluation.predictions`)
     """
 
-    metric: str
     tasks: dict[str, TaskScores] = field(default_factory=dict)
-    cps: float | None = None
+    averages: dict[str, Average] = field(default_factory=dict)
     cps_reason: str | None = None
-    features: str = ""
     joined: dict[str, str] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     labels_unseen_in_training: dict[str, list[str]] = field(default_factory=dict)
+    labels_occurring_once: dict[str, list[str]] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
+    predictions: pa.Table = field(default_factory=SCHEMA.empty_table)
+
+    @property
+    def cps(self) -> float | None:
+        """The CHAMMI Performance Score, where all its tasks were scored."""
+        return self.averages[CPS].f1_macro if CPS in self.averages else None
+
+    @property
+    def cps_interval(self) -> Interval | None:
+        """The confidence interval of the CHAMMI Performance Score."""
+        return self.averages[CPS].interval if CPS in self.averages else None
+
+    @property
+    def metric(self) -> str:
+        """The metric of the neighbours: "cosine" or "l2"."""
+        return self.provenance.metric
+
+    @property
+    def features(self) -> str:
+        """The folder that the features came from."""
+        return self.provenance.features
 
     def joined_with(self, other: Scores) -> Scores:
-        """Return both scores' tasks under one roof; CPS is not computed yet."""
+        """Return both scores' tasks under one roof; averages are not computed yet."""
+        mine, others = self.provenance, other.provenance
         return replace(
             self,
             tasks=self.tasks | other.tasks,
@@ -59,24 +93,71 @@ class Scores:
             missing=self.missing | other.missing,
             skipped=self.skipped | other.skipped,
             labels_unseen_in_training=self.labels_unseen_in_training | other.labels_unseen_in_training,
+            labels_occurring_once=self.labels_occurring_once | other.labels_occurring_once,
+            provenance=replace(
+                mine, models=mine.models | others.models, data_sha256=mine.data_sha256 | others.data_sha256
+            ),
+            predictions=pa.concat_tables([self.predictions, other.predictions]),
         )
 
-    def completed(self, *, features: str, skipped: dict[str, str], benchmark: bool) -> Scores:
-        """Return the scores with CPS, or the reason why there is none."""
-        cps = performance_score({name: task.f1_macro for name, task in self.tasks.items()}) if benchmark else None
+    def completed(self, benchmark: Benchmark, resampling: Resampling) -> Scores:
+        """Return the scores with averages and intervals, and the reason why there is no CPS."""
+        f1 = averages({name: task.f1_macro for name, task in self.tasks.items()}, benchmark.averages)
+        tasks, intervals = self.tasks, {}
+        if resampling.resamples:
+            tasks, drawn = self._with_intervals(resampling)
+            intervals = {
+                name: resampling.interval(values) for name, values in averages(drawn, benchmark.averages).items()
+            }
         reason = None
-        if not benchmark:
+        if CPS not in benchmark.averages:
             reason = "it is defined for the nine CHAMMI tasks only"
-        elif cps is None:
-            absent = [name for name in performance_weights() if name not in self.tasks]
+        elif CPS not in f1:
+            absent = [name for name in tasks_of(CPS, benchmark.averages) if name not in self.tasks]
             reason = f"{', '.join(absent)} could not be scored"
-        return replace(self, cps=cps, cps_reason=reason, features=features, skipped=skipped | self.skipped)
+        means = {
+            name: Average(value, tuple(benchmark.averages[name]), intervals.get(name)) for name, value in f1.items()
+        }
+        return replace(self, tasks=tasks, averages=means, cps_reason=reason)
+
+    def _with_intervals(self, resampling: Resampling) -> tuple[dict[str, TaskScores], dict[str, np.ndarray]]:
+        tasks, drawn = dict(self.tasks), {}
+        for name, rows in by_task(self.predictions):
+            (truth, predicted), _ = label_codes(rows["truth"], rows["predicted"])
+            cells = Cells.of(truth, predicted)
+            accuracy, f1 = cells.measure(cells.bootstrap(resampling.resamples, resampling.generator(name)))
+            intervals = {"accuracy": resampling.interval(accuracy), "f1_macro": resampling.interval(f1)}
+            tasks[name] = replace(tasks[name], intervals=intervals)
+            drawn[name] = f1
+        return tasks, drawn
+
+    def confusion(self, task: str) -> tuple[list[str], np.ndarray]:
+        """Return the labels of a task in alphabetical order, and how often each (row) was taken for which (column).
+
+        Returns
+        -------
+        Labels of the truth or the predictions, L; and (L, L) int64.
+
+        Raises
+        ------
+        EvaluationError
+            If there is no such task.
+        """
+        rows = self.predictions.filter(pc.equal(self.predictions["task"], task))
+        if not rows.num_rows:
+            raise EvaluationError(f"there is no task '{task}'; there are {', '.join(self.tasks)}.")
+        (truth, predicted), labels = label_codes(rows["truth"], rows["predicted"])
+        counts = np.bincount(truth * len(labels) + predicted, minlength=len(labels) ** 2)
+        return labels, counts.reshape(len(labels), len(labels))
 
     def to_json(self) -> str:
         """Return the document of ``scores.json``."""
-        results: dict[str, Any] = asdict(self)
-        tasks = {"format_version": FORMAT_VERSION, "tasks": results.pop("tasks")}
-        document = {**tasks, "cps": results.pop("cps"), **results}
+        results = asdict(replace(self, predictions=None))
+        del results["predictions"]
+        document: dict[str, Any] = {"format_version": FORMAT_VERSION, "tasks": results.pop("tasks")}
+        interval = self.cps_interval
+        document |= {"cps": self.cps, "cps_interval": interval and asdict(interval)}
+        document |= results | {"metric": self.metric, "features": self.features}
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_rows(self) -> list[dict[str, str | int | float | None]]:
@@ -86,12 +167,29 @@ class Scores:
             for name, task in self.tasks.items()
         ]
         if self.cps is not None:
-            rows.append({"task": "CPS", "n": None, "accuracy": None, "f1_macro": self.cps})
+            rows.append({"task": CPS, "n": None, "accuracy": None, "f1_macro": self.cps})
         return rows
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per task and average, with the bounds of the intervals, as a pandas table.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        from chammi_fast.evaluation.display import data_frame
+
+        return data_frame(self)
+
+    def _repr_html_(self) -> str:
+        from chammi_fast.evaluation.display import html_table
+
+        return html_table(self)
 
 
 def write_scores(scores: Scores, out: str | Path) -> None:
-    """Write ``scores.json`` and ``scores.csv`` into the folder `out`, which is made if needed.
+    """Write ``scores.json``, ``scores.csv`` and ``predictions.parquet`` into `out`, which is made if needed.
 
     Raises
     ------
@@ -99,50 +197,38 @@ def write_scores(scores: Scores, out: str | Path) -> None:
         If they cannot be written; nothing is left half-written.
     """
     folder = make_folder(out)
-    with replacing(folder / JSON_FILE) as json_path, replacing(folder / CSV_FILE) as csv_path:
+    with (
+        replacing(folder / JSON_FILE) as json_path,
+        replacing(folder / PREDICTIONS_FILE) as predictions_path,
+        replacing(folder / CSV_FILE) as csv_path,
+    ):
         json_path.write_text(scores.to_json(), encoding="utf-8")
         with csv_path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, CSV_COLUMNS)
             writer.writeheader()
             writer.writerows(scores.to_rows())
+        parquet.write_table(scores.predictions, predictions_path, compression="zstd")
 
 
-def scores_table(scores: Scores) -> Group:
-    """Return what a terminal shows: the scores as a table, and beneath it everything a reader must know."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+def read_scores(folder: str | Path) -> Scores:
+    """Read what `write_scores` wrote.
 
-    table = Table(title=f"1-nearest-neighbour scores ({scores.metric})", title_justify="left")
-    table.add_column("task")
-    for heading in ("test images", "accuracy", "macro F1"):
-        table.add_column(heading, justify="right")
-    for name, task in scores.tasks.items():
-        table.add_row(Text(name), f"{task.n:,}", f"{task.accuracy:.3f}", f"{task.f1_macro:.3f}")
-    if scores.cps is not None:
-        table.add_section()
-        table.add_row("CPS", "", "", f"{scores.cps:.3f}", style="bold")
-    return Group(table, *(Text(remark) for remark in _remarks(scores)))
-
-
-def _remarks(scores: Scores) -> list[str]:
-    remarks = [f"{name or 'scores'}: skipped, {reason}" for name, reason in scores.skipped.items()]
-    if scores.cps is None and scores.cps_reason is not None:
-        remarks.append(f"no CPS: {scores.cps_reason}")
-    for name, missing in scores.missing.items():
-        if missing:
-            remarks.append(f"{_prefix(name)}{missing:,} images had no embedding and were left out")
-    remarks.extend(
-        f"{_prefix(name)}features have no keys: matched with the table by position only"
-        for name, joined in scores.joined.items()
-        if joined == "position"
-    )
-    remarks.extend(
-        f"{name}: no training image has the label {', '.join(labels)}"
-        for name, labels in scores.labels_unseen_in_training.items()
-    )
-    return remarks
-
-
-def _prefix(name: str) -> str:
-    return f"{name}: " if name else ""
+    Raises
+    ------
+    EvaluationError
+        If a file is missing, unreadable, or of another format version.
+    """
+    folder = Path(folder)
+    path = folder / JSON_FILE
+    try:
+        document = msgspec.json.decode(path.read_bytes())
+        version = document["format_version"]
+        if version != FORMAT_VERSION:
+            raise EvaluationError(f"{path}: is of format version {version}, not {FORMAT_VERSION}: evaluate again.")
+        scores = msgspec.convert(document, Scores)
+        path = folder / PREDICTIONS_FILE
+        predictions = parquet.read_table(path).select(SCHEMA.names).cast(SCHEMA)
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise EvaluationError(f"{path}: not the result of an evaluation: {cause}.") from None
+    return replace(scores, predictions=predictions)

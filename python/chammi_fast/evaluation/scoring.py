@@ -5,60 +5,96 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from chammi_fast.errors import EvaluationError
 from chammi_fast.evaluation.features import Joined, join
-from chammi_fast.evaluation.metrics import TaskScores, score_predictions
+from chammi_fast.evaluation.metrics import score_predictions
 from chammi_fast.evaluation.neighbours import NONE, References, nearer, nearest, nearest_in_other_groups
+from chammi_fast.evaluation.predictions import SCHEMA
+from chammi_fast.evaluation.provenance import Provenance, model_of, rows_sha256
 from chammi_fast.evaluation.scores import Scores
 from chammi_fast.evaluation.space import Metric, Space
-from chammi_fast.evaluation.tasks import Columns, Plan, Task, chammi_plan, table_plan
+from chammi_fast.evaluation.tasks import Plan, Task, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
+    from chammi_fast.evaluation.benchmark import Benchmark
     from chammi_fast.evaluation.sources import Source
 
 
-def score_sources(sources: Iterable[Source], columns: Columns, metric: Metric, *, allow_missing: bool) -> Scores:
+def score_sources(
+    sources: Iterable[Source], benchmark: Benchmark, group: str | None, metric: Metric, *, allow_missing: bool
+) -> Scores:
     """Score one source after the other; only one's features are in memory at a time."""
-    scores = Scores(metric=metric)
+    scores = Scores()
     for source in sources:
-        scores = scores.joined_with(_score_source(source, columns, metric, allow_missing=allow_missing))
+        joined = join(source.listing, source.features, allow_missing=allow_missing)
+        scores = scores.joined_with(_score(joined, plan(joined, benchmark, group), metric, source.features))
     return scores
 
 
-def _score_source(source: Source, columns: Columns, metric: Metric, *, allow_missing: bool) -> Scores:
-    joined = join(source.listing, source.features, allow_missing=allow_missing)
-    plan = chammi_plan(joined, columns) if joined.name else table_plan(joined, columns)
+def _score(joined: Joined, tasks: Plan, metric: Metric, features: Path) -> Scores:
     space = Space(joined.features, metric)
-    _check_directions(space, joined, str(source.features))
-    training = References.of(space, plan.training)
-    tasks, unseen = {}, {}
-    known = set(plan.labels[plan.training].tolist())
-    for task in plan.tasks:
-        tasks[task.name] = _score_task(space, training, plan, task)
-        novel = [int(code) for code in np.unique(plan.labels[task.rows]) if int(code) not in known]
+    _check_directions(space, joined, str(features))
+    training = References.of(space, tasks.training)
+    keys = joined.keys()
+    scored, unseen, once, predictions = {}, {}, {}, []
+    known = set(tasks.labels[tasks.training].tolist())
+    for task in tasks.tasks:
+        found = _found(space, training, task)
+        scored[task.name] = score_predictions(tasks.labels[task.rows], tasks.labels[found], tasks.label_names)
+        predictions.append(_predictions(space, tasks, task, found, keys))
+        novel = [int(code) for code in np.unique(tasks.labels[task.rows]) if int(code) not in known]
         if novel:
-            unseen[task.name] = sorted(plan.label_names[code] for code in novel)
+            unseen[task.name] = sorted(tasks.label_names[code] for code in novel)
+        if single := [label for label, one in scored[task.name].per_class.items() if one.n == 1]:
+            once[task.name] = single
+    model = model_of(features)
     return Scores(
-        metric=metric,
-        tasks=tasks,
+        tasks=scored,
         joined={joined.name: joined.joined},
         missing={joined.name: joined.missing},
-        skipped=plan.skipped,
+        skipped=tasks.skipped,
         labels_unseen_in_training=unseen,
+        labels_occurring_once=once,
+        provenance=Provenance(
+            models={} if model is None else {joined.name: model}, data_sha256={joined.name: _sha256(tasks, keys)}
+        ),
+        predictions=pa.concat_tables([SCHEMA.empty_table(), *predictions]),
     )
 
 
-def _score_task(space: Space, training: References, plan: Plan, task: Task) -> TaskScores:
+def _found(space: Space, training: References, task: Task) -> np.ndarray:
     found = predict_rows(space, training, task)
     if (found == NONE).any():
         raise EvaluationError(
             f"{task.name}: {np.count_nonzero(found == NONE)} rows have nothing to be compared with: there are no "
             f"training rows and no other groups."
         )
-    return score_predictions(plan.labels[task.rows], plan.labels[found], plan.label_names)
+    return found
+
+
+def _predictions(space: Space, tasks: Plan, task: Task, found: np.ndarray, keys: pa.Array) -> pa.Table:
+    names = pa.array(tasks.label_names, pa.string())
+    return pa.table(
+        {
+            "task": pa.repeat(task.name, len(found)),
+            "key": keys.take(pa.array(task.rows)),
+            "truth": names.take(pa.array(tasks.labels[task.rows])),
+            "predicted": names.take(pa.array(tasks.labels[found])),
+            "neighbour": keys.take(pa.array(found)),
+            "similarity": pa.array(space.similarity(task.rows, found)),
+        },
+        schema=SCHEMA,
+    )
+
+
+def _sha256(tasks: Plan, keys: pa.Array) -> str:
+    rows = tasks.taking_part
+    return rows_sha256(keys.take(pa.array(rows)).to_pylist(), (tasks.label_names[tasks.labels[row]] for row in rows))
 
 
 def predict_rows(space: Space, training: References, task: Task) -> np.ndarray:

@@ -10,13 +10,11 @@ import pyarrow as pa
 
 from chammi_fast.chammi import DATA_SETS
 from chammi_fast.errors import EvaluationError
-from chammi_fast.evaluation.features import Listing, find_features
+from chammi_fast.evaluation.features import ROW_COLUMN, Listing, find_features
 from chammi_fast.manifest import chammi_data_sets, chammi_table, chammi_table_path, read_table, select_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_ROW_COLUMN = "__row"
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,8 @@ def table_source(path: Path, where: str | None, features: Path, name: str | None
     table = read_table(path)
     chosen = np.arange(table.num_rows)
     if where is not None:
-        numbered = table.append_column(_ROW_COLUMN, pa.array(chosen))
-        chosen = select_rows(numbered, where)[_ROW_COLUMN].to_numpy()
+        numbered = table.append_column(ROW_COLUMN, pa.array(chosen))
+        chosen = select_rows(numbered, where)[ROW_COLUMN].to_numpy()
     if not chosen.size:
         raise EvaluationError(f"{path}: no rows{'' if where is None else f' where {where}'}.")
     return Source(Listing("", path, table, chosen), _table_features(features, path.stem, name))

@@ -100,6 +100,15 @@ class Space:
                 scores[block] = -_dot(query, query)
         return scores
 
+    def similarity(self, queries: np.ndarray, references: np.ndarray) -> np.ndarray:
+        """Return the cosine, or under "l2" the Euclidean distance, of pairs of rows: (P,) float64."""
+        scores = self.score(queries, references)
+        if self.metric == "cosine":
+            similarity: np.ndarray = np.sign(scores) * np.sqrt(np.abs(scores) / self._squared_norms[queries])
+            return similarity
+        distance: np.ndarray = np.sqrt(-scores)
+        return distance
+
     def _middle(self) -> np.ndarray:
         # Any centre gives the right answer; a median is near most rows even where a few are a million times longer.
         sample = np.unique(np.linspace(0, len(self) - 1, _CENTRE_SAMPLE).astype(np.int64))

@@ -1,4 +1,4 @@
-"""Which rows train, which are tested, and what they are called: the benchmark's tasks, and those of any table."""
+"""From a benchmark's rules and a table's rows to numbers: which rows train, which are tested, and their labels."""
 
 from __future__ import annotations
 
@@ -6,33 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from chammi_fast.chammi import DATA_SETS, LABEL_COLUMNS, SPLIT_COLUMN, TRAIN, TRUE_TEXTS
+from chammi_fast.chammi import TRUE_TEXTS
 from chammi_fast.errors import EvaluationError
-from chammi_fast.evaluation.features import text_column
+from chammi_fast.evaluation.benchmark import TaskRule
+from chammi_fast.evaluation.features import ROW_COLUMN, text_column
+from chammi_fast.manifest import select_rows
 
 if TYPE_CHECKING:
+    from chammi_fast.evaluation.benchmark import Benchmark
     from chammi_fast.evaluation.features import Joined
 
 _FALSE_TEXTS = ("false", "0", "0.0", "")
 _LISTED_VALUES = 8
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of a table's columns; None means the benchmark's.
-
-    Attributes
-    ----------
-    label : of what is to be predicted
-    split : "Train" in training rows, else the task's name
-    group : of groups to leave out one at a time, in a table of the user's
-    """
-
-    label: str | None = None
-    split: str | None = None
-    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,11 +33,13 @@ class Task:
     rows : (Q,) int64, ascending
     groups : (Q,) int64 group of each row, where a row may also be matched with the task's rows of all other groups;
         None where the training rows alone are the reference
+    kinds : (N,) int64 of all rows of the table, where a row may not be matched with rows of its own kind
     """
 
     name: str
     rows: np.ndarray
     groups: np.ndarray | None = None
+    kinds: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -69,75 +59,130 @@ class Plan:
     tasks: tuple[Task, ...]
     skipped: dict[str, str]
 
+    @property
+    def taking_part(self) -> np.ndarray:
+        """Rows that train or are tested: (n,) int64, ascending."""
+        return np.unique(np.concatenate([self.training, *(task.rows for task in self.tasks)]))
 
-def chammi_plan(joined: Joined, columns: Columns) -> Plan:
-    """Select the tasks of one CHAMMI data set.
 
-    A task's rows are those that its boolean column marks, or, where the table lacks that column, those whose split is
-    the task's name.
+def plan(joined: Joined, benchmark: Benchmark, group: str | None = None) -> Plan:
+    """Apply a benchmark's rules to the rows of one data set.
+
+    Parameters
+    ----------
+    benchmark : without tasks, each value of the split column that is no training value is a task
+    group : column of groups to leave out of these
 
     Raises
     ------
     EvaluationError
         If a needed column is missing or unusable, or no row trains or is tested.
     """
-    split = _splits(joined, columns.split or SPLIT_COLUMN)
+    rules = [rule for rule in benchmark.tasks if rule.data_set == joined.name]
+    if not benchmark.tasks:
+        rules = _rules_of_split(joined, benchmark, group)
+    training = _select(joined, benchmark.split, benchmark.train, benchmark.train_where)
     tasks, skipped = [], {}
-    for task in DATA_SETS[joined.name].tasks:
-        own_column = task.name in joined.rows.column_names
-        rows = np.flatnonzero(_truth(joined, task.name) if own_column else split == task.name.lower())
-        name = f"{joined.name}/{task.name}"
-        if task.leave_out is None or not rows.size:
-            tasks.append(Task(name, rows))
-        elif task.leave_out in joined.rows.column_names:
-            tasks.append(Task(name, rows, _groups(joined, task.leave_out, rows, name)))
-        else:  # merged tables have no groups; the other tasks need none
-            skipped[name] = f"{joined.origin} lacks the column '{task.leave_out}' of the groups to leave out"
-    return _plan(joined, columns, split, tasks, skipped)
+    for rule in rules:
+        rows = _rows(joined, benchmark, rule)
+        missing = next((name for name in _columns(rule) if name not in joined.rows.column_names), None)
+        if not rows.size:
+            skipped[rule.name] = "it has no rows"
+        elif missing is not None and joined.name:  # merged tables have no groups; the other tasks need none
+            skipped[rule.name] = f"{joined.origin} lacks the column '{missing}' of the groups to leave out"
+        else:
+            _check_apart(joined, rule, rows, training)
+            groups = None if rule.leave_out is None else _groups(joined, rule.leave_out, rows, rule.name)
+            kinds = kinds_of(joined, rule.exclude_same, np.union1d(rows, training), rule.name)
+            tasks.append(Task(rule.name, rows, groups, kinds))
+    _check_plan(joined, benchmark, training, tasks, skipped)
+    labels, names = _labels(joined, benchmark.label, [training, *(task.rows for task in tasks)])
+    return Plan(training, labels, names, tuple(tasks), skipped)
 
 
-def table_plan(joined: Joined, columns: Columns) -> Plan:
-    """Select the tasks of any table: one for each value of the split column other than "Train".
+def kinds_of(joined: Joined, columns: tuple[str, ...], rows: np.ndarray, task: str) -> np.ndarray | None:
+    """Return (N,) int64 numbers of the combinations of some columns' values; None without columns.
 
     Raises
     ------
     EvaluationError
-        If a needed column is missing or unusable, or no row trains or is tested.
+        If a column is missing, or empty in one of the rows.
     """
-    name = columns.split or SPLIT_COLUMN
-    split = _splits(joined, name)
-    written = _text(joined, name)
-    tasks = []
-    for value in sorted(set(written.tolist()) - {""}):
-        if value.lower() != TRAIN.lower():
-            rows = np.flatnonzero(written == value)
-            groups = None if columns.group is None else _groups(joined, columns.group, rows, value)
-            tasks.append(Task(value, rows, groups))
-    return _plan(joined, columns, split, tasks, {})
+    if not columns:
+        return None
+    codes = np.zeros((len(columns), joined.rows.num_rows), dtype=np.int64)
+    for place, column in enumerate(columns):
+        codes[place, rows] = _groups(joined, column, rows, task)
+    kinds: np.ndarray = np.unique(codes, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return kinds
 
 
-def _plan(joined: Joined, columns: Columns, split: np.ndarray, tasks: list[Task], skipped: dict[str, str]) -> Plan:
-    training = np.flatnonzero(split == TRAIN.lower())
-    filled = [task for task in tasks if task.rows.size]
-    name = columns.split or SPLIT_COLUMN
-    if not filled:
-        raise EvaluationError(f"{joined.origin}: no row belongs to a task; {_values(joined, name)}.")
-    if not training.size and any(task.groups is None for task in filled):
-        raise EvaluationError(f"{joined.origin}: no row is '{TRAIN}'; {_values(joined, name)}.")
-    taking_part = np.zeros(len(split), dtype=bool)
-    for rows in (training, *(task.rows for task in filled)):
-        taking_part[rows] = True
-    labels, names = _labels(joined, columns.label, taking_part)
-    skipped = skipped | {task.name: "it has no rows" for task in tasks if not task.rows.size}
-    return Plan(training, labels, names, tuple(filled), skipped)
+def _rules_of_split(joined: Joined, benchmark: Benchmark, group: str | None) -> list[TaskRule]:
+    _check_column(joined, benchmark.split, "training and test rows")
+    written = {value.lower(): value for value in sorted(set(_text(joined, benchmark.split).tolist()), reverse=True)}
+    for value in ("", *(value.lower() for value in benchmark.train)):
+        written.pop(value, None)
+    return [TaskRule(name=value, leave_out=group) for value in sorted(written.values())]
 
 
-def _labels(joined: Joined, name: str | None, taking_part: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    wanted = LABEL_COLUMNS if name is None else (name,)
+def _rows(joined: Joined, benchmark: Benchmark, rule: TaskRule) -> np.ndarray:
+    if rule.column is not None and rule.column in joined.rows.column_names:
+        rows = np.flatnonzero(_truth(joined, rule.column))
+        return rows if rule.where is None else np.intersect1d(rows, _where(joined, rule.where))
+    if rule.column is not None and not rule.split_values:
+        _check_column(joined, rule.column, f"rows of {rule.name}")
+    return _select(joined, benchmark.split, rule.split_values, rule.where)
+
+
+def _select(joined: Joined, column: str, values: tuple[str, ...], where: str | None) -> np.ndarray:
+    """Return the rows with one of the values, if any, in a column, for which the expression, if any, holds."""
+    chosen = np.full(joined.rows.num_rows, bool(values) or where is not None)
+    if values:
+        _check_column(joined, column, "training and test rows")
+        # Users write Train, train and TRAIN.
+        chosen &= np.isin(np.char.lower(_text(joined, column)), [value.lower() for value in values])
+    rows = np.flatnonzero(chosen)
+    return rows if where is None else np.intersect1d(rows, _where(joined, where))
+
+
+def _where(joined: Joined, expression: str) -> np.ndarray:
+    numbered = joined.rows.append_column(ROW_COLUMN, pa.array(np.arange(joined.rows.num_rows)))
+    rows: np.ndarray = select_rows(numbered, expression)[ROW_COLUMN].to_numpy()
+    return rows
+
+
+def _columns(rule: TaskRule) -> tuple[str, ...]:
+    return (*rule.exclude_same, *(() if rule.leave_out is None else (rule.leave_out,)))
+
+
+def _check_apart(joined: Joined, rule: TaskRule, rows: np.ndarray, training: np.ndarray) -> None:
+    both = np.intersect1d(rows, training)
+    if both.size:
+        raise EvaluationError(
+            f"{joined.origin}: {both.size} of the rows of {rule.name} are training rows, too, "
+            f"the first {joined.key(int(both[0]))}: a row must not be compared with itself."
+        )
+
+
+def _check_plan(
+    joined: Joined, benchmark: Benchmark, training: np.ndarray, tasks: list[Task], skipped: dict[str, str]
+) -> None:
+    held = f"; {_values(joined, benchmark.split)}" if benchmark.split in joined.rows.column_names else ""
+    if not tasks and set(skipped.values()) <= {"it has no rows"}:
+        raise EvaluationError(f"{joined.origin}: no row belongs to a task{held}.")
+    if not training.size and any(task.groups is None for task in tasks):
+        wanted = " or ".join(f"'{value}'" for value in benchmark.train) or f"one of {benchmark.train_where}"
+        raise EvaluationError(f"{joined.origin}: no row is {wanted}{held}.")
+
+
+def _labels(joined: Joined, wanted: tuple[str, ...], parts: list[np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
     present = next((column for column in wanted if column in joined.rows.column_names), None)
     if present is None:
         raise EvaluationError(_lacks(joined, " or ".join(f"'{column}'" for column in wanted), "labels"))
     codes, names = _codes(joined, present)
+    taking_part = np.zeros(len(codes), dtype=bool)
+    for rows in parts:
+        taking_part[rows] = True
     unlabelled = np.flatnonzero(taking_part & (codes < 0))
     if unlabelled.size:
         raise EvaluationError(
@@ -148,8 +193,7 @@ def _labels(joined: Joined, name: str | None, taking_part: np.ndarray) -> tuple[
 
 
 def _groups(joined: Joined, name: str, rows: np.ndarray, task: str) -> np.ndarray:
-    if name not in joined.rows.column_names:
-        raise EvaluationError(_lacks(joined, f"'{name}'", f"groups to leave out of {task}"))
+    _check_column(joined, name, f"groups to leave out of {task}")
     groups: np.ndarray = _codes(joined, name)[0][rows]
     if (groups < 0).any():
         first = int(rows[np.argmax(groups < 0)])
@@ -158,13 +202,6 @@ def _groups(joined: Joined, name: str, rows: np.ndarray, task: str) -> np.ndarra
             f"the first {joined.key(first)}."
         )
     return groups
-
-
-def _splits(joined: Joined, name: str) -> np.ndarray:
-    """Return (N,) lower-case text: users write Train, train and TRAIN."""
-    if name not in joined.rows.column_names:
-        raise EvaluationError(_lacks(joined, f"'{name}'", "training and test rows"))
-    return np.char.lower(_text(joined, name))
 
 
 def _truth(joined: Joined, name: str) -> np.ndarray:
@@ -187,6 +224,11 @@ def _codes(joined: Joined, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     encoded = pc.dictionary_encode(text_column(joined.rows, name, joined.origin))
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, tuple(encoded.dictionary.to_pylist())
+
+
+def _check_column(joined: Joined, name: str, purpose: str) -> None:
+    if name not in joined.rows.column_names:
+        raise EvaluationError(_lacks(joined, f"'{name}'", purpose))
 
 
 def _lacks(joined: Joined, columns: str, purpose: str) -> str:
