@@ -158,7 +158,7 @@ def test_embed(
         pytest.skip("the large network takes the same time for all data sets")
     torch.set_num_threads(CPUS)
     rows = chammi_manifest(cells, data_set)
-    work = Work(rows, load_model(network.path).bind(data_set, threads=CPUS), network.module)
+    work = Work(rows, load_model(network.path).bind(data_set, form=Form(threads=CPUS)), network.module)
     answer = ours(work)
     for way in PEERS.values():
         assert relative_difference(way(work), answer) < 1e-3

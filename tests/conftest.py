@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A busy machine is no failure, and a run that fails shall fail again.
 settings.register_profile("suite", deadline=None, derandomize=True, print_blob=True)
@@ -27,6 +31,14 @@ def shared_data() -> Path:
     if folder is None:
         pytest.skip(f"the real images are not at {SHARED_DATA}")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither use nor change what earlier runs of the user's have found out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def embed(cells: Path, out: Path, **settings: object) -> list[EmbedReport]:
         manifest=cells,
         channels=",".join(CHANNELS),
         out=out,
-        settings=EmbedSettings(**settings),  # type: ignore[arg-type]
+        settings=EmbedSettings(**({"backend": "onnxruntime", "precision": "fp32"} | settings)),  # type: ignore[arg-type]
     )
 
 
@@ -139,7 +139,7 @@ def test_masks(cells: Path, tmp_path: Path) -> None:
             manifest=cells,
             channels="CP/nucleus",
             out=tmp_path / name,
-            settings=EmbedSettings(**settings),  # type: ignore[arg-type]
+            settings=EmbedSettings(**({"backend": "onnxruntime", "precision": "fp32"} | settings)),  # type: ignore[arg-type]
         )
         return embedding_matrix(read_embeddings(tmp_path / name))
 

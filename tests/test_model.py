@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime")
 
 from chammi_fast import load_model  # noqa: E402
 from chammi_fast.errors import BackendError, ChannelError, SpecError  # noqa: E402
-from chammi_fast.runtime import graph  # noqa: E402
+from chammi_fast.runtime import Form, graph  # noqa: E402
 from chammi_fast.spec import Spec, parse_spec, with_averages  # noqa: E402
 from handmade import (  # noqa: E402
     EMBEDDING,
@@ -92,7 +92,7 @@ def test_preprocessing_comes_from_the_file(adaptive: Path) -> None:
 
 def test_a_run_can_record_what_it_ran(adaptive: Path) -> None:
     model = load_model(adaptive)
-    record = json.loads(json.dumps(model.bind("DNA=nucleus", threads=1).describe()))
+    record = json.loads(json.dumps(model.bind("DNA=nucleus", form=Form(threads=1)).describe()))
     assert record["file"] == "small.onnx"
     assert record["sha256"] == model.sha256 == hashlib.sha256(adaptive.read_bytes()).hexdigest()
     assert record["weights_sha256"] == "abc"

@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime")
 
 from chammi_fast import extras  # noqa: E402
 from chammi_fast.errors import BackendError, MissingExtraError, SpecError  # noqa: E402
-from chammi_fast.runtime import BACKENDS, graph, open_backend  # noqa: E402
+from chammi_fast.runtime import Form, graph, open_backend  # noqa: E402
 from handmade import EMBEDDING, SIZE, SPEC, TABLE, adaptive_by_numpy, write_adaptive, write_foreign  # noqa: E402
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def test_specialising_leaves_an_ordinary_network_and_the_original(network: Model
 @pytest.mark.parametrize("threads", [0, 1, 2])
 def test_onnxruntime_equals_numpy(network: ModelProto, threads: int) -> None:
     content = graph.specialise(network, IDS).SerializeToString()
-    backend = open_backend("onnxruntime", content, origin="a.onnx", threads=threads)
-    assert backend.threads == threads or threads == 0
+    backend = open_backend(Form("onnxruntime", threads=threads), content, origin="a.onnx")
+    assert backend.form.threads == threads or threads == 0
     images = np.random.default_rng(5).standard_normal((7, 3, SIZE, SIZE), dtype=np.float32)
     found = backend.run(images)
     assert found.dtype == np.float32
@@ -85,26 +85,15 @@ def test_external_data_is_read_and_its_absence_named(tmp_path: Path, network: Mo
         graph.read_onnx(path)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"name": "tensorrt"}, r"no backend 'tensorrt': choose from onnxruntime\."),
-        ({"precision": "fp16"}, r"onnxruntime has no precision 'fp16': choose from fp32\."),
-        ({"threads": -1}, "threads must not be negative"),
-        ({"model": b"no network"}, r"a\.onnx: ONNX Runtime cannot open the network: "),
-    ],
-)
-def test_what_is_not_there_is_named(options: dict[str, object], message: str, network: ModelProto) -> None:
-    content = graph.specialise(network, IDS).SerializeToString()
-    arguments = {"name": "onnxruntime", "model": content, "origin": "a.onnx", **options}
-    with pytest.raises(BackendError, match=message) as caught:
-        open_backend(**arguments)
+def test_a_network_that_is_none_is_refused() -> None:
+    with pytest.raises(BackendError, match=r"a\.onnx: ONNX Runtime cannot open the network: ") as caught:
+        open_backend(Form(), b"no network", origin="a.onnx")
     assert "\n" not in str(caught.value)
 
 
 def test_a_refused_batch_is_a_backend_error(tmp_path: Path) -> None:
     path = write_foreign(tmp_path / "a.onnx", shape=["N", 2, SIZE, SIZE])
-    backend = open_backend("onnxruntime", path.read_bytes(), origin="a.onnx")
+    backend = open_backend(Form(), path.read_bytes(), origin="a.onnx")
     with pytest.raises(BackendError, match=r"a\.onnx: ONNX Runtime refuses a 1x3x8x8 batch: ") as caught:
         backend.run(np.zeros((1, 3, SIZE, SIZE), dtype=np.float32))
     assert "\n" not in str(caught.value)
@@ -118,7 +107,7 @@ def test_a_broken_installation_is_explained(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("importlib.import_module", broken)
     monkeypatch.setattr(extras, "mixed_installations", lambda: [sentence])
     with pytest.raises(MissingExtraError, match=f"cannot be loaded: DLL load failed. {sentence}"):
-        open_backend("onnxruntime", b"", origin="a.onnx")
+        open_backend(Form(), b"", origin="a.onnx")
 
 
 def test_running_a_model_loads_no_torch(tmp_path: Path) -> None:
@@ -133,7 +122,3 @@ print([name for name in ("torch", "timm", "onnxscript", "pandas", "faiss") if na
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "[]", result.stderr
-
-
-def test_every_backend_states_its_precisions() -> None:
-    assert all("fp32" in library.precisions for library in BACKENDS.values())

@@ -86,7 +86,7 @@ def demo(
             model,
             data=data,
             out=out / "features" / model,
-            settings=EmbedSettings(),
+            settings=EmbedSettings(backend="onnxruntime", device="cpu", precision="fp32"),
             progress=progress and _with_suffix(progress, suffix),
         )
         if model == TRAINED:

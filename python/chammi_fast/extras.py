@@ -16,6 +16,7 @@ EXTRA_OF = {
     "fsspec": "remote",
     "onnx": "cpu",
     "onnxruntime": "cpu",
+    "openvino": "cpu",
     "torch": "train",
     "timm": "train",
     "onnxscript": "train",

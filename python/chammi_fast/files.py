@@ -41,6 +41,12 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def cache_folder() -> Path:
+    """Return the folder for what can be found out again (``$XDG_CACHE_HOME/chammi-fast``); it may not exist."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if home else Path.home() / ".cache") / "chammi-fast"
+
+
 @contextmanager
 def results_folder(path: str | Path) -> Iterator[Path]:
     """Make a folder for results before the work starts (`make_folder`); take it back if the block fails."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from chammi_fast.channels import Channel, resolve_channels
 from chammi_fast.errors import BackendError, ChannelError, SpecError
-from chammi_fast.runtime import open_backend
+from chammi_fast.runtime import Form, open_backend
 from chammi_fast.runtime.graph import (
     CHANNELS_INPUT,
     IMAGE_INPUT,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FLOAT32 = 1  # onnx.TensorProto.FLOAT
 PACKAGED = ("demo", "demo-untrained")
+DEFAULT_FORM = Form()
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,38 @@ class Model:
     def __repr__(self) -> str:
         return f"Model({str(self.path)!r}, {self.spec.strategy}, {self.spec.form}, sha256={self.sha256[:12]})"
 
+    def resolve(self, channels: str | Sequence[str], *, unknown: UnknownPolicy = "error") -> tuple[Channel, ...]:
+        """Look channels up in the model's vocabulary (`chammi_fast.channels.resolve_channels`).
+
+        Raises
+        ------
+        ChannelError
+            If a channel is unknown or repeated, or a specialised file has other channels.
+        """
+        resolved = resolve_channels(channels, self.spec, unknown=unknown)
+        named = tuple(channel.token for channel in resolved)
+        if self.spec.form == "specialised" and named != self.spec.fixed_channels:
+            own = ", ".join(self.spec.fixed_channels or ())
+            raise ChannelError(f"{self.path}: is made for the channels {own} in this order, not {', '.join(named)}.")
+        return resolved
+
+    def preprocess(self, channels: Sequence[Channel]) -> Preprocess:
+        """How planes in [0, 1] become the network's input."""
+        from chammi_fast.images import Preprocess
+
+        return Preprocess(
+            size=self.spec.preprocessing.size,
+            resize=self.spec.preprocessing.resize,
+            mean=tuple(channel.mean for channel in channels),
+            std=tuple(channel.std for channel in channels),
+        )
+
     def bind(
         self,
         channels: str | Sequence[str],
         *,
         unknown: UnknownPolicy = "error",
-        backend: str = "onnxruntime",
-        precision: str = "fp32",
-        threads: int = 0,
+        form: Form = DEFAULT_FORM,
     ) -> BoundModel:
         """Settle the channels and open the network in a backend.
 
@@ -72,7 +97,8 @@ class Model:
         ----------
         channels : in input order, in the channel grammar (`chammi_fast.channels.resolve_channels`)
         unknown : what an unknown channel name means, see `chammi_fast.channels.resolve_channels`
-        backend, precision, threads : see `chammi_fast.runtime.open_backend`
+        form : how to run the network; by default in float32 by ONNX Runtime on the processor, which gives the same
+            bits wherever its instruction set is the same (`chammi_fast.embed` looks for what is fastest)
 
         Raises
         ------
@@ -81,27 +107,19 @@ class Model:
         BackendError, MissingExtraError
             If the backend cannot be opened.
         """
-        resolved = resolve_channels(channels, self.spec, unknown=unknown)
+        resolved = self.resolve(channels, unknown=unknown)
         if self.spec.form == "adaptive":
             try:
                 network = specialise(self.network, [channel.token_id for channel in resolved])
             except IndexError:
                 raise SpecError(f"{self.path}: its description names more tokens than the network has.") from None
         else:
-            self._check_fixed(resolved)
             network = self.network
         try:
             content = network.SerializeToString()
         except ValueError as error:
             raise BackendError(f"{self.path}: is too large to be opened: {error}.") from None
-        opened = open_backend(backend, content, origin=str(self.path), precision=precision, threads=threads)
-        return BoundModel(model=self, channels=resolved, backend=opened, precision=precision)
-
-    def _check_fixed(self, channels: tuple[Channel, ...]) -> None:
-        named = tuple(channel.token for channel in channels)
-        if named != self.spec.fixed_channels:
-            own = ", ".join(self.spec.fixed_channels or ())
-            raise ChannelError(f"{self.path}: is made for the channels {own} in this order, not {', '.join(named)}.")
+        return BoundModel(model=self, channels=resolved, backend=open_backend(form, content, origin=str(self.path)))
 
 
 @dataclass(frozen=True)
@@ -113,13 +131,11 @@ class BoundModel:
     model : the file it comes from
     channels : in input order
     backend : the opened network
-    precision : number format of the computation
     """
 
     model: Model
     channels: tuple[Channel, ...]
     backend: Backend
-    precision: str = "fp32"
 
     @property
     def name(self) -> str:
@@ -135,15 +151,7 @@ class BoundModel:
     @property
     def preprocess(self) -> Preprocess:
         """How planes in [0, 1] become the network's input."""
-        from chammi_fast.images import Preprocess
-
-        preprocessing = self.model.spec.preprocessing
-        return Preprocess(
-            size=preprocessing.size,
-            resize=preprocessing.resize,
-            mean=tuple(channel.mean for channel in self.channels),
-            std=tuple(channel.std for channel in self.channels),
-        )
+        return self.model.preprocess(self.channels)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """Embed preprocessed images.
@@ -185,10 +193,12 @@ class BoundModel:
             "weights_sha256": self.model.spec.weights_sha256,
             "spec": msgspec.to_builtins(self.model.spec),
             "channels": [asdict(channel) for channel in self.channels],
-            "backend": self.backend.name,
+            "backend": self.backend.form.backend,
             "backend_version": self.backend.version,
-            "precision": self.precision,
-            "threads": self.backend.threads,
+            "device": self.backend.form.device,
+            "precision": self.backend.form.precision,
+            "threads": self.backend.form.threads,
+            "streams": self.backend.form.streams,
         }
 
     @property

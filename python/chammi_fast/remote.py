@@ -44,6 +44,17 @@ class StreamPlan:
     windows: NDArray[np.integer[Any]] | None = None
     flips: NDArray[np.bool_] | None = None
 
+    def first(self, images: int) -> StreamPlan:
+        """Return the plan of the first images alone."""
+        some = slice(images)
+        return replace(
+            self,
+            paths=self.paths[some],
+            channel_widths=None if self.channel_widths is None else self.channel_widths[some],
+            windows=None if self.windows is None else self.windows[some],
+            flips=None if self.flips is None else self.flips[some],
+        )
+
 
 def stream_any(plan: StreamPlan) -> Iterator[Batch]:
     """Yield batches of files that may be local paths or URLs, in input order.

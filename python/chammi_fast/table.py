@@ -11,9 +11,10 @@ import json
 import os
 import shutil
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -112,6 +113,7 @@ class TableWriter:
     keys : one per row
     embedding_size : D
     npy_name : also write ``<npy_name>.npy``, (N, D) float32 in row order, NaN for failed images
+    store : type of the vectors' numbers in the table
     """
 
     folder: Path
@@ -119,6 +121,7 @@ class TableWriter:
     keys: list[str]
     embedding_size: int
     npy_name: str | None = None
+    store: Literal["float32", "float16"] = "float32"
     failed: int = 0
     _cursor: int = 0
     _part: int = 0
@@ -138,6 +141,8 @@ class TableWriter:
             raise OutputError(f"{self.folder}: holds {PART_PATTERN} of another origin: name another folder.")
         self._made_folder = made
         self._staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.folder))
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="chammi-fast-write")
+        self._writing: Future[None] | None = None
         self._npy: np.memmap[Any, np.dtype[np.float32]] | None = None
         if self.npy_name is not None:
             try:
@@ -160,6 +165,7 @@ class TableWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._writer.shutdown(cancel_futures=True)
         shutil.rmtree(self._staging, ignore_errors=True)
         if self._made_folder:
             with contextlib.suppress(OSError):  # it is not empty: the table is there
@@ -200,6 +206,7 @@ class TableWriter:
         """
         if self._kept:
             self._write_part()
+        self._wait()
         try:
             errors = pa.Table.from_pylist(self._errors, schema=_ERRORS_SCHEMA)
             parquet.write_table(errors, self._staging / ERRORS_FILE)
@@ -220,22 +227,29 @@ class TableWriter:
             path.replace(self.folder / path.name)
 
     def _write_part(self) -> None:
-        rows = self.rows.take(pa.array(self._kept, type=pa.int64()))
-        keys = pa.array([self.keys[row] for row in self._kept], type=pa.string())
-        flat = pa.array(np.concatenate(self._vectors).ravel(), type=pa.float32())
+        """Let the writing thread write what has been kept, once it is done with the part before."""
+        self._wait()
+        path = self._staging / f"part-{self._part:05d}.parquet"
+        self._writing = self._writer.submit(self._write, path, self._kept, self._vectors)
+        self._part += 1
+        self._kept, self._vectors = [], []
+
+    def _wait(self) -> None:
+        if self._writing is None:
+            return
+        try:
+            self._writing.result()
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written: {error.strerror or error}.") from None
+        finally:
+            self._writing = None
+
+    def _write(self, path: Path, kept: list[int], vectors: list[np.ndarray]) -> None:
+        rows = self.rows.take(pa.array(kept, type=pa.int64()))
+        keys = pa.array([self.keys[row] for row in kept], type=pa.string())
+        flat = pa.array(np.concatenate(vectors).astype(self.store, copy=False).ravel())
         table = rows.add_column(0, KEY_COLUMN, keys).append_column(
             EMBEDDING_COLUMN, pa.FixedSizeListArray.from_arrays(flat, self.embedding_size)
         )
-        try:
-            # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
-            parquet.write_table(
-                table,
-                self._staging / f"part-{self._part:05d}.parquet",
-                compression="zstd",
-                use_dictionary=self.rows.column_names,
-            )
-        except OSError as error:
-            raise OutputError(f"{self.folder}: cannot be written: {error.strerror or error}.") from None
-        self._part += 1
-        self._kept = []
-        self._vectors = []
+        # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
+        parquet.write_table(table, path, compression="zstd", use_dictionary=self.rows.column_names)

@@ -38,10 +38,26 @@ def embed(
     npy: Annotated[
         bool, typer.Option("--npy", help="Also write <model name>.npy in row order, NaN rows for failed images.")
     ] = False,
-    precision: Annotated[str, typer.Option(help="Number format of the network: fp32.")] = "fp32",
-    backend: Annotated[str, typer.Option(help="Inference library: onnxruntime.")] = "onnxruntime",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per network call.")] = 32,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Number format of the network: auto (the fastest that is accurate enough), fp32, bf16, fp16, int8."
+        ),
+    ] = "auto",
+    backend: Annotated[str, typer.Option(help="Inference library: auto, onnxruntime, openvino, tensorrt.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda:0, ...")] = "auto",
+    min_cosine: Annotated[
+        float,
+        typer.Option(min=-1, max=1, help="To fp32, of the worst of the first images: below, a precision is refused."),
+    ] = 0.999,
+    batch_size: Annotated[str, typer.Option(metavar="N|auto", help="Images per network call.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 takes all usable CPUs.")] = 0,
+    streams: Annotated[
+        int, typer.Option(min=0, help="Parts of a batch computed side by side (openvino); 0 leaves it to the backend.")
+    ] = 0,
+    store: Annotated[
+        Literal["float32", "float16"], typer.Option(help="How the tables hold the embeddings.")
+    ] = "float32",
     mask: Annotated[
         Literal["keep", "drop", "apply"], typer.Option(help="What to do with a mask in the tapes' last channel.")
     ] = "keep",
@@ -63,9 +79,13 @@ def embed(
     warn_of_mixed_installations()
     settings = EmbedSettings(
         backend=backend,
+        device=device,
         precision=precision,
-        batch_size=batch_size,
+        min_cosine=min_cosine,
+        batch_size=_number(batch_size),
         threads=threads,
+        streams=streams,
+        store=store,
         strict=strict,
         npy=npy,
         mask=mask,
@@ -82,11 +102,21 @@ def embed(
             where=where,
             settings=settings,
             progress=progress,
+            told=complain,
         )
     for report in reports:
         _print_report(report)
     if any(report.failed for report in reports):
         raise typer.Exit(SOME_FAILED)
+
+
+def _number(batch_size: str) -> int:
+    """Return 0 for "auto"."""
+    if batch_size == "auto":
+        return 0
+    if not batch_size.isdecimal() or int(batch_size) < 1:
+        raise typer.BadParameter(f"'{batch_size}' is neither auto nor a number of images.", param_hint="--batch-size")
+    return int(batch_size)
 
 
 def _print_report(report: EmbedReport) -> None:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from chammi_fast.errors import BackendError
-from chammi_fast.runtime import onnxruntime_backend
+from chammi_fast.runtime import onnxruntime_backend, openvino_backend
+from chammi_fast.runtime.form import AUTO, Form, possible_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
+
+__all__ = ["AUTO", "BACKENDS", "Backend", "Form", "Library", "open_backend", "possible_forms"]
 
 
 class Backend(Protocol):
@@ -19,14 +22,12 @@ class Backend(Protocol):
 
     Attributes
     ----------
-    name : its key in `BACKENDS`
+    form : how it is run; threads and streams are the numbers in use
     version : of the library
-    threads : that one call uses
     """
 
-    name: str
+    form: Form
     version: str
-    threads: int
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Embed (N, C, H, W) float32, N of at least 1; return (N, D) float32.
@@ -44,43 +45,61 @@ class Library:
 
     Attributes
     ----------
-    open : called with serialised ONNX and the keywords origin, precision and threads of `open_backend`
-    precisions : number formats that it can compute in
+    open : called with serialised ONNX, a form, and the keyword origin of `open_backend`
+    package : that has to be installed
+    devices : return the kinds of devices that the installed package knows, of "cpu" and "cuda"
+    precisions : return the precisions of a device such as "cpu" or "cuda:0", the likely fastest first; "int8" where
+        quantised files are computed in 8-bit integers
+    streams : whether parts of a batch can be computed side by side
     """
 
     open: Callable[..., Backend]
-    precisions: tuple[str, ...]
+    package: str
+    devices: Callable[[], tuple[str, ...]]
+    precisions: Callable[[str], tuple[str, ...]]
+    streams: bool = False
 
 
 BACKENDS = {
-    "onnxruntime": Library(onnxruntime_backend.OnnxRuntime, precisions=("fp32",)),
+    "tensorrt": Library(
+        onnxruntime_backend.OnnxRuntime,
+        package="onnxruntime",
+        devices=onnxruntime_backend.tensorrt_devices,
+        precisions=lambda _: ("int8", "fp16", "fp32"),
+    ),
+    "openvino": Library(
+        openvino_backend.OpenVino,
+        package="openvino",
+        devices=lambda: ("cpu",),
+        precisions=openvino_backend.precisions,
+        streams=True,
+    ),
+    "onnxruntime": Library(
+        onnxruntime_backend.OnnxRuntime,
+        package="onnxruntime",
+        devices=onnxruntime_backend.devices,
+        precisions=onnxruntime_backend.precisions,
+    ),
 }
 
 
-def open_backend(name: str, model: bytes, *, origin: str, precision: str = "fp32", threads: int = 0) -> Backend:
+def open_backend(form: Form, model: bytes, *, origin: str) -> Backend:
     """Open a network in a backend.
 
     Parameters
     ----------
-    name : a key of `BACKENDS`
+    form : how to run it; nothing in it is "auto"
     model : serialised ONNX with one input, float32 (N, C, H, W), and the embedding (N, D) as its first output
     origin : the model's file, for error messages
-    precision : "fp32"
-    threads : that one call may use; 0 means one per usable CPU
 
     Raises
     ------
     BackendError
-        If the backend or precision does not exist, or the backend cannot be loaded or refuses the network.
+        If the form cannot be had on this machine, or the backend refuses the network.
     MissingExtraError
         If the backend's package is not installed.
     """
-    if name not in BACKENDS:
-        raise BackendError(f"there is no backend '{name}': choose from {', '.join(BACKENDS)}.")
-    library = BACKENDS[name]
-    if precision not in library.precisions:
-        there = ", ".join(library.precisions)
-        raise BackendError(f"backend {name} has no precision '{precision}': choose from {there}.")
-    if threads < 0:
-        raise BackendError(f"the number of threads must not be negative, and {threads} is.")
-    return library.open(model, origin=origin, precision=precision, threads=threads)
+    if AUTO in (form.backend, form.device, form.precision):
+        raise BackendError(f"{origin}: 'auto' has to be settled before a network is opened.")
+    possible_forms(form, BACKENDS, floating=True, quantised=True, fixed_size=form.fixed_batch > 0)
+    return BACKENDS[form.backend].open(model, form, origin=origin)

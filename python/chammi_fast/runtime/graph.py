@@ -119,21 +119,33 @@ def specialise(model: ModelProto, token_ids: Sequence[int]) -> ModelProto:
     graph.initializer.append(numpy_helper.from_array(np.asarray(token_ids, dtype=np.int64), CHANNELS_INPUT))
     _remove(graph.input, lambda value: value.name != IMAGE_INPUT)
     del graph.value_info[:]
-    adapter = _constant_nodes(graph)
+    adapter = _adapter_nodes(graph)
     _replace(graph, adapter, _evaluate(result, adapter))
     graph.input[0].type.tensor_type.shape.dim[1].dim_value = len(token_ids)
     return result
 
 
-def _constant_nodes(graph: GraphProto) -> list[NodeProto]:
-    """Nodes computed from the channels and weights alone (an ONNX graph lists its nodes in order of computation)."""
-    constant = {tensor.name for tensor in graph.initializer} | {""}
+def _adapter_nodes(graph: GraphProto) -> list[NodeProto]:
+    """Nodes that make the channels into weights (an ONNX graph lists its nodes in order of computation).
+
+    Other nodes without input are left alone: those of a quantised network restore its weights from integers, which
+    the backend has to see.
+    """
+    weights = {tensor.name for tensor in graph.initializer} | {""}
+    constant, of_channels = set(weights), {CHANNELS_INPUT}
     nodes = []
     for node in graph.node:
         if constant.issuperset(node.input):
             constant.update(node.output)
             nodes.append(node)
-    return nodes
+            if not of_channels.isdisjoint(node.input):
+                of_channels.update(node.output)
+    adapter, needed = [], set[str]()
+    for node in reversed(nodes):
+        if not of_channels.isdisjoint(node.input) or not needed.isdisjoint(node.output):
+            adapter.append(node)
+            needed.update(node.input)
+    return adapter[::-1]
 
 
 def _evaluate(model: ModelProto, nodes: list[NodeProto]) -> dict[str, np.ndarray]:

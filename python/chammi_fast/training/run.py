@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 CHECKPOINT, WEIGHTS, MODEL, LOG, RECIPE = "checkpoint.pt", "weights.pt", "model.onnx", "log.csv", "recipe.json"
 
+# Scores of one training are compared with each other, so all are computed alike, and a network that is scored once is
+# not worth a trial of what is fastest.
+PLAIN = EmbedSettings(backend="onnxruntime", device="cpu", precision="fp32", strict=True)
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -159,9 +163,8 @@ def score_file(model: Path, source: Source) -> Scores:
     with tempfile.TemporaryDirectory(prefix="chammi-fast-") as folder:
         features = Path(folder) / "features"
         if source.manifest is None:
-            embed(model, data=source.data, out=features, settings=EmbedSettings(strict=True))
+            embed(model, data=source.data, out=features, settings=PLAIN)
             return evaluate(source.data, features)
-        settings = EmbedSettings(strict=True)
         channels = ",".join(source.channels)
         embed(
             model,
@@ -170,7 +173,7 @@ def score_file(model: Path, source: Source) -> Scores:
             channels=channels,
             where=source.where,
             out=features,
-            settings=settings,
+            settings=PLAIN,
         )
         return evaluate(
             manifest=source.manifest, features=features, label=source.label, split=source.split, where=source.where

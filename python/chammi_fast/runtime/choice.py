@@ -1,0 +1,179 @@
+"""Choose the fastest form of a network that is accurate enough, and remember the choice."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chammi_fast.errors import BackendError, MissingExtraError
+from chammi_fast.runtime.accuracy import Accuracy, compare, joined
+from chammi_fast.runtime.form import Form  # noqa: TC001 - choices are read back by their types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chammi_fast.runtime import Backend
+
+SHORTEST_S, MOST_CALLS, FEWEST_CALLS = 0.3, 20, 3
+TIMED_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A form that was tried.
+
+    Attributes
+    ----------
+    form : with the threads and streams it settled for
+    images_per_s : of the network alone; 0 where it was not timed
+    accuracy : None for float32
+    fault : why it was not taken; empty where it could have been
+    """
+
+    form: Form
+    images_per_s: float = 0.0
+    accuracy: Accuracy | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The form to run, and the forms it was chosen from, itself among them.
+
+    Attributes
+    ----------
+    remembered : whether this was found out by an earlier run
+    """
+
+    taken: Candidate
+    tried: tuple[Candidate, ...] = field(default=())
+    remembered: bool = False
+
+    def __str__(self) -> str:
+        text = str(self.taken.form)
+        if self.taken.images_per_s:
+            text += f": {self.taken.images_per_s:,.0f} images/s by the network alone"
+            others = [other for other in self.tried if other.form.precision == "fp32" and other.images_per_s]
+            slowest = min(others, key=lambda other: other.images_per_s, default=self.taken)
+            if slowest.form != self.taken.form:
+                times = self.taken.images_per_s / slowest.images_per_s
+                text += f", {times:.1f} times {slowest.form.backend} fp32"
+        if self.taken.accuracy is not None:
+            text += f"; {self.taken.accuracy}"
+        refused = [f"{one.form}: {one.fault}" for one in self.tried if one.fault]
+        text += "".join(f"; not {one}" for one in refused)
+        return text + (" (remembered)" if self.remembered else "")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network whose channels are settled, and some of the images that it is to embed.
+
+    Attributes
+    ----------
+    open : opens it in a form
+    reference : opens it in float32; None where only a quantised file is at hand
+    images : (N, C, H, W) float32, normalised; N of at least 1
+    """
+
+    open: Callable[[Form], Backend]
+    reference: Callable[[], Backend] | None
+    images: np.ndarray
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a form has to be like.
+
+    Attributes
+    ----------
+    min_cosine : to float32, of every image
+    recorded : what is known of a quantised file where there is no reference
+    origin : the model's file, for messages
+    """
+
+    min_cosine: float
+    recorded: Accuracy | None
+    origin: str
+
+
+def choose(forms: list[Form], subjects: list[Subject], terms: Terms) -> Choice:
+    """Try the forms and take the fastest that is accurate enough for all subjects; timed on the first of them.
+
+    Parameters
+    ----------
+    forms : the candidates, the likely fastest first; a single one in float32 is taken without a trial
+    subjects : at least one
+
+    Raises
+    ------
+    BackendError
+        If no form can be opened, or none is accurate enough.
+    """
+    if len(forms) == 1 and forms[0].precision == "fp32":
+        return Choice(Candidate(forms[0]))
+    lower = any(form.precision != "fp32" for form in forms)
+    references = [_reference(subject) if lower else None for subject in subjects]
+    tried = tuple(_try(form, subjects, references, terms, timed=len(forms) > 1) for form in forms)
+    good = [one for one in tried if not one.fault]
+    if not good:
+        raise BackendError(f"{terms.origin}: {'; '.join(f'{one.form}: {one.fault}' for one in tried)}.")
+    return Choice(max(good, key=lambda one: one.images_per_s), tried)
+
+
+def _reference(subject: Subject) -> np.ndarray | None:
+    return None if subject.reference is None else subject.reference().run(subject.images)
+
+
+def _try(
+    form: Form, subjects: list[Subject], references: list[np.ndarray | None], terms: Terms, *, timed: bool
+) -> Candidate:
+    try:
+        backend = subjects[0].open(form)
+        settled = replace(form, threads=backend.form.threads, streams=backend.form.streams)
+        accuracy = None
+        if form.precision != "fp32":
+            accuracy = _accuracy(form, backend, subjects, references) or terms.recorded
+            fault = _refusal(accuracy, terms.min_cosine)
+            if fault:
+                return Candidate(settled, accuracy=accuracy, fault=fault)
+        return Candidate(settled, _rate(backend, subjects[0].images) if timed else 0.0, accuracy)
+    except MissingExtraError:
+        raise
+    except BackendError as error:
+        return Candidate(form, fault=str(error).removeprefix(f"{terms.origin}: ").rstrip("."))
+
+
+def _accuracy(
+    form: Form, first: Backend, subjects: list[Subject], references: list[np.ndarray | None]
+) -> Accuracy | None:
+    """Compare all subjects' embeddings with float32; only one network is open at a time, besides the first."""
+    measured = []
+    for subject, reference in zip(subjects, references, strict=True):
+        if reference is not None:
+            backend = first if subject is subjects[0] else subject.open(form)
+            measured.append(compare(backend.run(subject.images), reference))
+    return joined(measured) if measured else None
+
+
+def _refusal(accuracy: Accuracy | None, min_cosine: float) -> str:
+    if accuracy is None:
+        return "its accuracy cannot be checked, because the float32 file it was made from is not beside it"
+    if accuracy.worst < min_cosine:
+        return f"{accuracy}, which is below {min_cosine:g} (--min-cosine)"
+    return ""
+
+
+def _rate(backend: Backend, images: np.ndarray) -> float:
+    """Return images per second, of the fastest of a few calls: others may be slowed down by other programs."""
+    images = np.resize(images, (max(backend.form.fixed_batch, TIMED_IMAGES), *images.shape[1:]))
+    shortest, spent, calls = float("inf"), 0.0, 0
+    while calls < FEWEST_CALLS or (spent < SHORTEST_S and calls < MOST_CALLS):
+        began = time.perf_counter()
+        backend.run(images)
+        taken = time.perf_counter() - began
+        shortest, spent, calls = min(shortest, taken), spent + taken, calls + 1
+    return len(images) / shortest
