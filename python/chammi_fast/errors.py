@@ -72,6 +72,10 @@ class EvaluationError(ChammiFastError):
     """Scores cannot be computed from what was given."""
 
 
+class ReportError(ChammiFastError):
+    """A report cannot be made from what was given."""
+
+
 class BackendError(ChammiFastError):
     """The requested backend, device or precision is not available or refused the model."""
 
