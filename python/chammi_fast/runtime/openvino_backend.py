@@ -57,7 +57,9 @@ class OpenVino:
             core = _core()
             network = core.compile_model(core.read_model(model), "CPU", options)
             streams = network.get_property("NUM_STREAMS")
-            self._requests = [network.create_infer_request() for _ in range(streams)]
+            # A foreign network that insists on a batch size takes no part of a batch.
+            parts = streams if network.input(0).partial_shape[0].is_dynamic else 1
+            self._requests = [network.create_infer_request() for _ in range(parts)]
         except Exception as error:
             raise BackendError(f"{origin}: OpenVINO cannot open the network: {_sentence(error)}.") from None
         self.form = replace(form, threads=network.get_property("INFERENCE_NUM_THREADS"), streams=streams)
