@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from chammi_fast.evaluation import Metric
 
 pytest.importorskip("faiss")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 DATA_SET_TASKS = {name: [task.name for task in one.tasks] for name, one in DATA_SETS.items()}
 

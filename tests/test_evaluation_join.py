@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest.importorskip("faiss")
+pytestmark = pytest.mark.usefixtures("one_thread")
 NAME = "CP"
 
 

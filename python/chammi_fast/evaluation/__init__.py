@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from chammi_fast.errors import EvaluationError
-from chammi_fast.evaluation.benchmark import Benchmark, chammi, fingerprint
+from chammi_fast.evaluation.benchmark import Benchmark, chammi, fingerprint, read_benchmark
 from chammi_fast.evaluation.confidence import Interval, Resampling
+from chammi_fast.evaluation.diagnostics import Diagnostics, Questions
 from chammi_fast.evaluation.display import scores_table
+from chammi_fast.evaluation.exact_search import threads as faiss_threads
 from chammi_fast.evaluation.metrics import Average, ClassScores, TaskScores
 from chammi_fast.evaluation.provenance import Provenance, versions
 from chammi_fast.evaluation.scores import Scores, read_scores, write_scores
-from chammi_fast.evaluation.scoring import score_sources
-from chammi_fast.evaluation.sources import Source, chammi_sources, table_source
-from chammi_fast.evaluation.space import METRICS, Metric
-from chammi_fast.extras import require
+from chammi_fast.evaluation.scoring import ClassifierName, Method, score_sources
+from chammi_fast.evaluation.sources import chammi_sources, table_source
+from chammi_fast.evaluation.space import Metric
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "Average",
     "ClassScores",
+    "ClassifierName",
+    "Diagnostics",
     "Interval",
     "Metric",
     "Provenance",
@@ -39,15 +46,22 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     features: str | Path | None = None,
     *,
     manifest: str | Path | None = None,
+    task_file: str | Path | None = None,
     label: str | None = None,
     split: str | None = None,
     group: str | None = None,
     where: str | None = None,
+    classifier: ClassifierName = "knn",
+    k: int = 1,
     metric: Metric = "cosine",
-    allow_missing: bool = False,
-    name: str | None = None,
+    diagnose: Sequence[str] = (),
+    exclude_same: Sequence[str] = (),
+    sample: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    threads: int | None = None,
+    allow_missing: bool = False,
+    name: str | None = None,
 ) -> Scores:
     """Score embeddings of a CHAMMI folder, or of any labelled table.
 
@@ -59,15 +73,25 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     features : folder with one sub-folder per data set, by default ``<data>/features``; for `manifest`, the folder
         itself or a sub-folder
     manifest : a CSV or Parquet table with `file_path`, in place of `data`
-    label : column to predict; by default `Label`, or else `label`
-    split : column that is "Train" in training rows and the task's name in others; by default `train_test_split`
+    task_file : what the tasks are (docs/evaluation.md); by default CHAMMI's nine for `data`, and for `manifest` one for
+        each value of the split column but "Train"
+    label : column to predict; by default that of the task file, or `Label`, or else `label`
+    split : column that is "Train" in training rows and the task's name in others; by default that of the task file, or
+        `train_test_split`
     group : column of `manifest`; each row is then also compared with its task's rows of all other groups
     where : keep only these rows of `manifest` (`chammi_fast.manifest.select_rows`)
+    classifier : "knn", or "sgd" for the linear classifier of the published evaluation code
+    k : neighbours that vote; most votes win, then the nearest row, then the lowest
     metric : "cosine" or "l2"
+    diagnose : columns, such as plate: how well can they be predicted in each task's rows?
+    exclude_same : columns, or several joined by commas: how is each task scored if no row is compared with rows that
+        share its values of all of them?
+    sample : a quick look at about so many training rows and rows of each task, drawn by label
+    resamples : of the bootstrap that intervals come from; 0 for no intervals
+    seed : of the bootstrap, of the sample, and of "sgd"
+    threads : by default one per processor
     allow_missing : score the rest where rows have no features, in place of an error
     name : take ``<name>.npy``, where a folder has several or also has a table
-    resamples : of the bootstrap that intervals come from; 0 for no intervals
-    seed : of the bootstrap
 
     Raises
     ------
@@ -76,37 +100,60 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     ManifestError, TableError
         If a file cannot be read.
     MissingExtraError
-        If Faiss is not installed.
+        If Faiss, or for "sgd" scikit-learn, is not installed.
     """
-    if metric not in METRICS:
-        raise EvaluationError(f"metric '{metric}' is unknown; there are {', '.join(METRICS)}.")
-    require("faiss", purpose="scoring")
+    questions = Questions(tuple(diagnose), tuple(exclude_same))
+    method = Method(classifier, k, metric, sample, seed, threads, questions)
+    if (data is None) == (manifest is None):
+        raise EvaluationError("name what to score: either a CHAMMI folder (data) or a labelled table (manifest).")
+    if group is not None and task_file is not None:
+        raise EvaluationError("group belongs to a table without a task file: a task's own leave_out names its groups.")
+    benchmark = _benchmark(task_file, label, split, own_table=data is None)
     skipped: dict[str, str] = {}
-    sources: list[Source]
-    benchmark = Benchmark() if data is None else chammi()
-    changes = {"label": label and (label,), "split": split}
-    benchmark = msgspec.structs.replace(benchmark, **{key: value for key, value in changes.items() if value})
-    if manifest is not None and data is None:
+    if manifest is not None:
         folder = _folder(features)
         sources = [table_source(Path(manifest), where, folder, name)]
-    elif data is not None and manifest is None:
+    else:
         if where is not None or group is not None:
             raise EvaluationError("where and group belong to a table of your own: name it as manifest.")
-        folder = _folder(features if features is not None else Path(data) / "features")
-        sources, skipped = chammi_sources(Path(data), folder, name)
+        folder = _folder(features if features is not None else Path(str(data)) / "features")
+        wanted = dict.fromkeys(rule.data_set for rule in benchmark.tasks)
+        sources, skipped = chammi_sources(Path(str(data)), folder, name, wanted)
+    with faiss_threads(threads):
+        scores = score_sources(sources, benchmark, group, method, allow_missing=allow_missing)
+    scores = replace(
+        scores, skipped=skipped | scores.skipped, provenance=_provenance(scores, benchmark, method, folder)
+    )
+    return scores.completed(benchmark, Resampling(resamples, seed))
+
+
+def _benchmark(task_file: str | Path | None, label: str | None, split: str | None, *, own_table: bool) -> Benchmark:
+    if task_file is not None:
+        benchmark = read_benchmark(task_file)
+        other = [rule.name for rule in benchmark.tasks if (rule.data_set == "") != own_table]
+        if other:
+            fit = "names a data set of CHAMMI: score a CHAMMI folder" if own_table else "names no data set of CHAMMI"
+            raise EvaluationError(f"{task_file}: the task '{other[0]}' {fit}.")
     else:
-        raise EvaluationError("name what to score: either a CHAMMI folder (data) or a labelled table (manifest).")
-    scores = score_sources(sources, benchmark, group, metric, allow_missing=allow_missing)
-    provenance = replace(
+        benchmark = Benchmark() if own_table else chammi()
+    if label is not None:
+        benchmark = msgspec.structs.replace(benchmark, label=(label,))
+    return benchmark if split is None else msgspec.structs.replace(benchmark, split=split)
+
+
+def _provenance(scores: Scores, benchmark: Benchmark, method: Method, features: Path) -> Provenance:
+    return replace(
         scores.provenance,
-        metric=metric,
-        features=str(folder),
+        classifier=method.classifier,
+        k=method.k if method.classifier == "knn" else None,
+        metric=method.metric if method.classifier == "knn" else None,
+        sample=method.sample,
+        seed=method.seed,
+        features=str(features),
         benchmark=benchmark.name,
         benchmark_sha256=fingerprint(benchmark),
         versions=versions(),
     )
-    scores = replace(scores, skipped=skipped | scores.skipped, provenance=provenance)
-    return scores.completed(benchmark, Resampling(resamples, seed))
 
 
 def _folder(features: str | Path | None) -> Path:

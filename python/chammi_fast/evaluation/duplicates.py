@@ -7,12 +7,13 @@ import numpy as np
 _BLOCK_ROWS = 4096
 
 
-def representatives(features: np.ndarray, rows: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
-    """Drop the copies that can never be a nearest neighbour under the rule that the lowest row wins a tie.
+def representatives(features: np.ndarray, rows: np.ndarray, groups: np.ndarray | None = None, k: int = 1) -> np.ndarray:
+    """Drop the copies that can never be among the k nearest under the rule that the lowest rows win a tie.
 
-    Copies have equal scores for every query, so the lowest stands for all. Where a query's own group is left out, the
-    lowest copy outside its group stands for the others: of each content, the lowest rows of two groups are enough.
-    A failed camera or a dead network makes thousands of copies; without this each search would have to rank them all.
+    Copies have equal scores for every query, so the k lowest stand for all. Where a query's own group is left out, the
+    k lowest copies outside it do: k of each group contain them, and of these the 2 k lowest, since one group alone
+    is left out. A failed camera or a dead network makes thousands of copies; without this each search would have to
+    rank them all.
 
     Parameters
     ----------
@@ -26,13 +27,19 @@ def representatives(features: np.ndarray, rows: np.ndarray, groups: np.ndarray |
     """
     content = _content_ids(features, rows)
     if groups is None:
-        return np.sort(np.unique(content, return_index=True)[1])
+        return np.flatnonzero(_copies_before(content) < k)
     group_count = int(groups.max(initial=0)) + 1
-    first = np.sort(np.unique(content * group_count + groups, return_index=True)[1])
-    order = first[np.argsort(content[first], kind="stable")]
-    ordered = content[order]
-    copies_before = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
-    return np.sort(order[copies_before < 2])
+    kept = np.flatnonzero(_copies_before(content * group_count + groups) < k)
+    return kept[_copies_before(content[kept]) < 2 * k]
+
+
+def _copies_before(ids: np.ndarray) -> np.ndarray:
+    """(M,) int64, how often each row's id occurs before it."""
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
+    before = np.empty(len(ids), dtype=np.int64)
+    before[order] = np.arange(len(ids)) - np.searchsorted(ordered, ordered)
+    return before
 
 
 def _content_ids(features: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -28,7 +28,9 @@ class Provenance:
     ----------
     classifier : "knn" or "sgd"
     k : neighbours that vote, or None for "sgd"
-    metric : "cosine" or "l2"
+    metric : "cosine" or "l2", or None for "sgd"
+    sample : at most about so many training rows, and rows of each task, were drawn for a quick look; None for all
+    seed : of the sample and of "sgd"
     features : the folder the features came from
     benchmark : name of the task file, "" where the tasks are those of the table's split column
     benchmark_sha256 : of its fields
@@ -39,7 +41,9 @@ class Provenance:
 
     classifier: str = "knn"
     k: int | None = 1
-    metric: str = "cosine"
+    metric: str | None = "cosine"
+    sample: int | None = None
+    seed: int = 0
     features: str = ""
     benchmark: str = ""
     benchmark_sha256: str = ""

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from chammi_fast.errors import EvaluationError
 from chammi_fast.evaluation.confidence import Cells, Interval, Resampling
+from chammi_fast.evaluation.diagnostics import Diagnostics
 from chammi_fast.evaluation.metrics import Average, TaskScores, averages, tasks_of
 from chammi_fast.evaluation.predictions import SCHEMA, by_task, label_codes
 from chammi_fast.evaluation.provenance import Provenance
@@ -47,6 +48,8 @@ class Scores:
     labels_unseen_in_training : task to those of its labels that no training row has; without groups to leave out they
         cannot be predicted, and count as errors
     labels_occurring_once : task to those of its labels that a single test row has: their F1 hangs on it alone
+    unconverged : task to the number of fits of "sgd" that ended before they had converged
+    diagnostics : batch effects, as far as they were asked for
     provenance : what the scores were computed from, and with what
     predictions : one row per scored test row: task, key, truth, predicted, neighbour, similarity
         (`chammi_fast.evaluation.predictions`)
@@ -60,6 +63,8 @@ class Scores:
     skipped: dict[str, str] = field(default_factory=dict)
     labels_unseen_in_training: dict[str, list[str]] = field(default_factory=dict)
     labels_occurring_once: dict[str, list[str]] = field(default_factory=dict)
+    unconverged: dict[str, int] = field(default_factory=dict)
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
     provenance: Provenance = field(default_factory=Provenance)
     predictions: pa.Table = field(default_factory=SCHEMA.empty_table)
 
@@ -74,8 +79,8 @@ class Scores:
         return self.averages[CPS].interval if CPS in self.averages else None
 
     @property
-    def metric(self) -> str:
-        """The metric of the neighbours: "cosine" or "l2"."""
+    def metric(self) -> str | None:
+        """The metric of the neighbours: "cosine" or "l2"; None for "sgd"."""
         return self.provenance.metric
 
     @property
@@ -94,6 +99,8 @@ class Scores:
             skipped=self.skipped | other.skipped,
             labels_unseen_in_training=self.labels_unseen_in_training | other.labels_unseen_in_training,
             labels_occurring_once=self.labels_occurring_once | other.labels_occurring_once,
+            unconverged=self.unconverged | other.unconverged,
+            diagnostics=self.diagnostics.joined_with(other.diagnostics),
             provenance=replace(
                 mine, models=mine.models | others.models, data_sha256=mine.data_sha256 | others.data_sha256
             ),

@@ -1,92 +1,157 @@
-"""Score joined rows: find neighbours, compare labels."""
+"""Score joined rows: predict labels, compare them with the truth."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from chammi_fast.errors import EvaluationError
+from chammi_fast.evaluation.classifiers import Answer, LinearClassifier, Neighbours
+from chammi_fast.evaluation.diagnostics import Questions, diagnose
 from chammi_fast.evaluation.features import Joined, join
 from chammi_fast.evaluation.metrics import score_predictions
-from chammi_fast.evaluation.neighbours import NONE, References, nearer, nearest, nearest_in_other_groups
+from chammi_fast.evaluation.neighbours import NONE
 from chammi_fast.evaluation.predictions import SCHEMA
 from chammi_fast.evaluation.provenance import Provenance, model_of, rows_sha256
+from chammi_fast.evaluation.sampling import sample_plan
 from chammi_fast.evaluation.scores import Scores
-from chammi_fast.evaluation.space import Metric, Space
+from chammi_fast.evaluation.space import METRICS, Metric, Space
 from chammi_fast.evaluation.tasks import Plan, Task, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from pathlib import Path
 
     from chammi_fast.evaluation.benchmark import Benchmark
     from chammi_fast.evaluation.sources import Source
 
+ClassifierName = Literal["knn", "sgd"]
+CLASSIFIERS = ("knn", "sgd")
+
+
+@dataclass(frozen=True)
+class Method:
+    """How labels are predicted, and of which rows.
+
+    Attributes
+    ----------
+    classifier : "knn", or "sgd" for a linear classifier
+    k : neighbours that vote
+    metric : of the neighbours
+    sample : training rows, and rows of each task, for a quick look; None for all
+    seed : of the linear classifier and of the sample
+    threads : or None for all processors
+    questions : batch-effect diagnostics to compute
+
+    Raises
+    ------
+    EvaluationError
+        If a value is none of those that there are.
+    """
+
+    classifier: ClassifierName = "knn"
+    k: int = 1
+    metric: Metric = "cosine"
+    sample: int | None = None
+    seed: int = 0
+    threads: int | None = None
+    questions: Questions = field(default_factory=Questions)
+
+    def __post_init__(self) -> None:
+        for name, known in (("metric", METRICS), ("classifier", CLASSIFIERS)):
+            if (value := getattr(self, name)) not in known:
+                raise EvaluationError(f"{name} '{value}' is unknown; there are {', '.join(known)}.")
+        for name in ("k", "sample", "threads"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise EvaluationError(f"{name} must be at least 1, not {number}.")
+
 
 def score_sources(
-    sources: Iterable[Source], benchmark: Benchmark, group: str | None, metric: Metric, *, allow_missing: bool
+    sources: Sequence[Source], benchmark: Benchmark, group: str | None, method: Method, *, allow_missing: bool
 ) -> Scores:
-    """Score one source after the other; only one's features are in memory at a time."""
+    """Score one source after the other; only one's features are in memory at a time.
+
+    Raises
+    ------
+    EvaluationError
+        If rows, features, labels or groups do not fit each other, or no source has a column to look into.
+    """
+    method.questions.check([source.listing for source in sources])
     scores = Scores()
     for source in sources:
         joined = join(source.listing, source.features, allow_missing=allow_missing)
-        scores = scores.joined_with(_score(joined, plan(joined, benchmark, group), metric, source.features))
+        tasks = plan(joined, benchmark, group)
+        if method.sample is not None:
+            tasks = sample_plan(tasks, method.sample, method.seed)
+        scores = scores.joined_with(_score(joined, tasks, method, source.features))
     return scores
 
 
-def _score(joined: Joined, tasks: Plan, metric: Metric, features: Path) -> Scores:
-    space = Space(joined.features, metric)
-    _check_directions(space, joined, str(features))
-    training = References.of(space, tasks.training)
+def _score(joined: Joined, tasks: Plan, method: Method, features: Path) -> Scores:
+    space = Space(joined.features, method.metric)
+    classifier: Neighbours | LinearClassifier
+    if method.classifier == "knn":
+        classifier = Neighbours(space, tasks.training, method.k)
+    else:
+        classifier = LinearClassifier(joined.features, tasks.training, method.seed, method.threads)
+    if method.classifier == "knn" or method.questions.diagnose:
+        _check_directions(space, tasks, joined, str(features))
     keys = joined.keys()
-    scored, unseen, once, predictions = {}, {}, {}, []
-    known = set(tasks.labels[tasks.training].tolist())
-    for task in tasks.tasks:
-        found = _found(space, training, task)
-        scored[task.name] = score_predictions(tasks.labels[task.rows], tasks.labels[found], tasks.label_names)
-        predictions.append(_predictions(space, tasks, task, found, keys))
-        novel = [int(code) for code in np.unique(tasks.labels[task.rows]) if int(code) not in known]
-        if novel:
-            unseen[task.name] = sorted(tasks.label_names[code] for code in novel)
-        if single := [label for label, one in scored[task.name].per_class.items() if one.n == 1]:
-            once[task.name] = single
+    scores = _score_tasks(tasks, classifier, keys)
     model = model_of(features)
-    return Scores(
-        tasks=scored,
+    return replace(
+        scores,
         joined={joined.name: joined.joined},
         missing={joined.name: joined.missing},
         skipped=tasks.skipped,
-        labels_unseen_in_training=unseen,
-        labels_occurring_once=once,
+        diagnostics=diagnose(joined, tasks, method.questions, space, classifier),
         provenance=Provenance(
             models={} if model is None else {joined.name: model}, data_sha256={joined.name: _sha256(tasks, keys)}
         ),
-        predictions=pa.concat_tables([SCHEMA.empty_table(), *predictions]),
     )
 
 
-def _found(space: Space, training: References, task: Task) -> np.ndarray:
-    found = predict_rows(space, training, task)
-    if (found == NONE).any():
-        raise EvaluationError(
-            f"{task.name}: {np.count_nonzero(found == NONE)} rows have nothing to be compared with: there are no "
-            f"training rows and no other groups."
-        )
-    return found
+def _score_tasks(tasks: Plan, classifier: Neighbours | LinearClassifier, keys: pa.Array) -> Scores:
+    scores, predictions = Scores(), [SCHEMA.empty_table()]
+    known = set(tasks.labels[tasks.training].tolist())
+    for task in tasks.tasks:
+        answer = classifier.predict(task, tasks.labels)
+        _check_answered(task, answer)
+        truth = tasks.labels[task.rows]
+        scores.tasks[task.name] = found = score_predictions(truth, answer.labels, tasks.label_names)
+        predictions.append(_predictions(tasks, task, answer, keys))
+        if answer.unconverged:
+            scores.unconverged[task.name] = answer.unconverged
+        if novel := sorted(tasks.label_names[code] for code in set(truth.tolist()) - known):
+            scores.labels_unseen_in_training[task.name] = novel
+        if single := [label for label, one in found.per_class.items() if one.n == 1]:
+            scores.labels_occurring_once[task.name] = single
+    return replace(scores, predictions=pa.concat_tables(predictions))
 
 
-def _predictions(space: Space, tasks: Plan, task: Task, found: np.ndarray, keys: pa.Array) -> pa.Table:
+def _check_answered(task: Task, answer: Answer) -> None:
+    lonely = int(np.count_nonzero(answer.labels == NONE))
+    if lonely:
+        reason = "there are no training rows and no other groups"
+        if task.kinds is not None:
+            reason = "all that they could be compared with is excluded"
+        raise EvaluationError(f"{task.name}: {lonely} rows have nothing to be compared with: {reason}.")
+
+
+def _predictions(tasks: Plan, task: Task, answer: Answer, keys: pa.Array) -> pa.Table:
     names = pa.array(tasks.label_names, pa.string())
+    nobody = pa.nulls(len(task.rows))
     return pa.table(
         {
-            "task": pa.repeat(task.name, len(found)),
+            "task": pa.repeat(task.name, len(task.rows)),
             "key": keys.take(pa.array(task.rows)),
             "truth": names.take(pa.array(tasks.labels[task.rows])),
-            "predicted": names.take(pa.array(tasks.labels[found])),
-            "neighbour": keys.take(pa.array(found)),
-            "similarity": pa.array(space.similarity(task.rows, found)),
+            "predicted": names.take(pa.array(answer.labels)),
+            "neighbour": nobody if answer.neighbours is None else keys.take(pa.array(answer.neighbours)),
+            "similarity": nobody if answer.similarity is None else pa.array(answer.similarity),
         },
         schema=SCHEMA,
     )
@@ -97,20 +162,8 @@ def _sha256(tasks: Plan, keys: pa.Array) -> str:
     return rows_sha256(keys.take(pa.array(rows)).to_pylist(), (tasks.label_names[tasks.labels[row]] for row in rows))
 
 
-def predict_rows(space: Space, training: References, task: Task) -> np.ndarray:
-    """Return the row whose label each of the task's rows gets: (Q,) int64, `NONE` where there is no reference.
-
-    Groups are left out one at a time: the training rows are a reference of every group, so they are searched once,
-    and only the task's own rows are searched by group.
-    """
-    found = nearest(space, task.rows, training)
-    if task.groups is None:
-        return found
-    return nearer(space, task.rows, found, nearest_in_other_groups(space, task.rows, task.groups))
-
-
-def _check_directions(space: Space, joined: Joined, features: str) -> None:
-    zero = space.zero_rows
+def _check_directions(space: Space, tasks: Plan, joined: Joined, features: str) -> None:
+    zero = np.intersect1d(space.zero_rows, tasks.taking_part)
     if zero.size:
         raise EvaluationError(
             f"{features}: {zero.size} {'row is' if zero.size == 1 else 'rows are'} all zero and have no cosine, "

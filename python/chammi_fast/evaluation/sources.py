@@ -14,6 +14,7 @@ from chammi_fast.evaluation.features import ROW_COLUMN, Listing, find_features
 from chammi_fast.manifest import chammi_data_sets, chammi_table, chammi_table_path, read_table, select_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -25,8 +26,10 @@ class Source:
     features: Path
 
 
-def chammi_sources(data: Path, features: Path, name: str | None) -> tuple[list[Source], dict[str, str]]:
-    """Return the data sets that can be scored, and for each of the others the reason why not.
+def chammi_sources(
+    data: Path, features: Path, name: str | None, wanted: Iterable[str]
+) -> tuple[list[Source], dict[str, str]]:
+    """Return the wanted data sets that can be scored, and for each of the others the reason why not.
 
     Raises
     ------
@@ -35,7 +38,9 @@ def chammi_sources(data: Path, features: Path, name: str | None) -> tuple[list[S
     """
     present = chammi_data_sets(data)
     sources, skipped = [], {}
-    for data_set in DATA_SETS:
+    for data_set in wanted:
+        if data_set not in DATA_SETS:
+            raise EvaluationError(f"the data set '{data_set}' of a task is none of {', '.join(DATA_SETS)}.")
         if data_set not in present:
             skipped[data_set] = f"{data} does not hold it"
         elif (found := find_features(features / data_set, name)) is None:

@@ -100,9 +100,8 @@ class Space:
                 scores[block] = -_dot(query, query)
         return scores
 
-    def similarity(self, queries: np.ndarray, references: np.ndarray) -> np.ndarray:
-        """Return the cosine, or under "l2" the Euclidean distance, of pairs of rows: (P,) float64."""
-        scores = self.score(queries, references)
+    def similarity(self, queries: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Turn scores of pairs into their cosines, or under "l2" their Euclidean distances: (P,) float64."""
         if self.metric == "cosine":
             similarity: np.ndarray = np.sign(scores) * np.sqrt(np.abs(scores) / self._squared_norms[queries])
             return similarity

@@ -179,7 +179,7 @@ def _labels(joined: Joined, wanted: tuple[str, ...], parts: list[np.ndarray]) ->
     present = next((column for column in wanted if column in joined.rows.column_names), None)
     if present is None:
         raise EvaluationError(_lacks(joined, " or ".join(f"'{column}'" for column in wanted), "labels"))
-    codes, names = _codes(joined, present)
+    codes, names = column_codes(joined, present)
     taking_part = np.zeros(len(codes), dtype=bool)
     for rows in parts:
         taking_part[rows] = True
@@ -194,7 +194,7 @@ def _labels(joined: Joined, wanted: tuple[str, ...], parts: list[np.ndarray]) ->
 
 def _groups(joined: Joined, name: str, rows: np.ndarray, task: str) -> np.ndarray:
     _check_column(joined, name, f"groups to leave out of {task}")
-    groups: np.ndarray = _codes(joined, name)[0][rows]
+    groups: np.ndarray = column_codes(joined, name)[0][rows]
     if (groups < 0).any():
         first = int(rows[np.argmax(groups < 0)])
         raise EvaluationError(
@@ -219,8 +219,8 @@ def _text(joined: Joined, name: str) -> np.ndarray:
     return np.array(pc.fill_null(text_column(joined.rows, name, joined.origin), "").to_pylist(), dtype=np.str_)
 
 
-def _codes(joined: Joined, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(N,) int64 places in the distinct texts, -1 where empty; and these texts."""
+def column_codes(joined: Joined, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return (N,) int64 places in a column's distinct texts, -1 where empty; and these texts."""
     encoded = pc.dictionary_encode(text_column(joined.rows, name, joined.origin))
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, tuple(encoded.dictionary.to_pylist())
