@@ -86,11 +86,22 @@ def score_sources(
         tasks = plan(joined, benchmark, group)
         if method.sample is not None:
             tasks = sample_plan(tasks, method.sample, method.seed)
-        scores = scores.joined_with(_score(joined, tasks, method, source.features))
+        scores = scores.joined_with(score_joined(joined, tasks, method, source.features))
     return scores
 
 
-def _score(joined: Joined, tasks: Plan, method: Method, features: Path) -> Scores:
+def score_joined(joined: Joined, tasks: Plan, method: Method, features: Path) -> Scores:
+    """Score the tasks of one data set; averages and intervals are not computed yet.
+
+    Parameters
+    ----------
+    features : where the features were read from
+
+    Raises
+    ------
+    EvaluationError
+        If a row has no direction under the cosine, or nothing to be compared with.
+    """
     space = Space(joined.features, method.metric)
     classifier: Neighbours | LinearClassifier
     if method.classifier == "knn":
