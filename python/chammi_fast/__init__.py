@@ -23,12 +23,14 @@ if TYPE_CHECKING:
         stream_batches,
     )
     from chammi_fast.model import load_model
+    from chammi_fast.plates import Plate
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
     "ImageInfo",
+    "Plate",
     "Preprocess",
     "__version__",
     "embed",
@@ -46,6 +48,7 @@ _HOME = {
     "embed": "embedding",
     "evaluate": "evaluation",
     "load_model": "model",
+    "Plate": "plates",
 }
 
 

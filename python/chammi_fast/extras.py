@@ -22,6 +22,7 @@ EXTRA_OF = {
     "onnxscript": "train",
     "accelerate": "train",
     "matplotlib": "train",
+    "scipy": "plates",
 }
 # Distributions that install the same files: whichever was installed last has overwritten part of the other.
 OVERLAPPING = (("onnxruntime", "onnxruntime-gpu"), ("faiss-cpu", "faiss-gpu"))

@@ -67,7 +67,7 @@ class Manifest:
 
 
 def read_table(path: str | Path) -> pa.Table:
-    """Read a CSV or Parquet table, keeping every column and every text as it is written.
+    """Read a CSV (.tsv, .txt: tabs; .gz) or Parquet table, keeping every column and every text as it is written.
 
     A CSV column becomes boolean, integer or float only if each of its values is one, none loses a character that
     matters (leading zeros, plate names such as 1E05), and no two texts become one number; an empty cell is null.
@@ -90,7 +90,9 @@ def read_table(path: str | Path) -> pa.Table:
 
 def _read_csv(path: Path) -> pa.Table:
 
-    with csv.open_csv(path) as reader:
+    tabs = path.name.lower().removesuffix(".gz").endswith((".tsv", ".txt"))
+    parsing = csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=True)
+    with csv.open_csv(path, parse_options=parsing) as reader:
         names = reader.schema.names
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -98,7 +100,7 @@ def _read_csv(path: Path) -> pa.Table:
     options = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
     )
-    table = csv.read_csv(path, convert_options=options, parse_options=csv.ParseOptions(newlines_in_values=True))
+    table = csv.read_csv(path, convert_options=options, parse_options=parsing)
     return pa.table({name: _typed(table[name]) for name in names})
 
 
