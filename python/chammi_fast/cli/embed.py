@@ -65,6 +65,15 @@ def embed(
         Literal["error", "mean"], typer.Option(help="An unknown channel is an error, or the mean of the known ones.")
     ] = "error",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that fails.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what another run left in the folder, instead of refusing it.")
+    ] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Embed the images that an earlier run lists as failed, no others.")
+    ] = False,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="The I-th of N parts of the run, into a folder of its own; then merge.")
+    ] = "",
 ) -> None:
     """Turn images into embeddings, one Parquet table per data set.
 
@@ -90,6 +99,9 @@ def embed(
         npy=npy,
         mask=mask,
         unknown=unknown,
+        overwrite=overwrite,
+        retry_errors=retry_errors,
+        shard=shard,
     )
     with image_progress() as progress:
         reports = run(
@@ -120,8 +132,13 @@ def _number(batch_size: str) -> int:
 
 
 def _print_report(report: EmbedReport) -> None:
-    rate = report.images / report.seconds
+    if report.before == report.images:
+        console().print(f"{report.name}: complete, nothing to do -> {report.folder}", soft_wrap=True, markup=False)
+        return
+    rate = (report.images - report.before) / report.seconds
     text = f"{report.name}: {report.images - report.failed:,} of {report.images:,} images embedded"
+    if report.before:
+        text += f", {report.before:,} of them before"
     text += f" in {report.seconds:.1f} s ({rate:,.0f} images/s) -> {report.folder}"
     console().print(text, soft_wrap=True, markup=False)
     if report.failed == report.images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,17 +10,21 @@ from typing import TYPE_CHECKING
 from chammi_fast.choosing import Task, find_files, settle
 from chammi_fast.embedding.filling import embed_table, first_images
 from chammi_fast.embedding.settings import EmbedReport, EmbedSettings, Job
-from chammi_fast.errors import ChannelError, DecodeError, ManifestError
-from chammi_fast.manifest import Manifest, chammi_data_sets, chammi_manifest, table_manifest
+from chammi_fast.embedding.work import ManifestWork
+from chammi_fast.errors import ChannelError, ManifestError
+from chammi_fast.manifest import chammi_data_sets, chammi_manifest, table_manifest
 from chammi_fast.model import Model, load_model
-from chammi_fast.remote import check_protocols, probe_any
+from chammi_fast.runfolder import recorded
+from chammi_fast.runtime import AUTO
+from chammi_fast.runtime.accuracy import Accuracy
+from chammi_fast.runtime.choice import Candidate, Choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["EmbedReport", "EmbedSettings", "embed"]
+    from chammi_fast.choosing import Files
 
-PROBED_IMAGES = 16
+__all__ = ["EmbedReport", "EmbedSettings", "embed"]
 
 
 def embed(  # noqa: PLR0913 - the public face: each argument is one decision of the user's
@@ -63,18 +68,20 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
     model = model if isinstance(model, Model) else load_model(model)
     out = Path(out)
     if manifest is not None:
-        jobs = [Job(table_manifest(manifest, root=data, where=where), channels or "", out)]
+        jobs = [Job(ManifestWork(table_manifest(manifest, root=data, where=where)), channels or "", out)]
     else:
         jobs = _chammi_jobs(model, Path(data or ""), data_sets, out)
     for job in jobs:
         _check_channels(model, job, settings)
     files = find_files(model, settings.precision)
     tasks = [Task(job.channels, settings.unknown, partial(first_images, model, job, settings)) for job in jobs]
-    choice = settle(files, tasks, settings.wish, settings.min_cosine, told)
+    choice = _continued(files, jobs, settings)
+    if choice is None:
+        choice = settle(files, tasks, settings.wish, settings.min_cosine, told)
     reports = [embed_table(files, choice, job, settings, progress) for job in jobs]
     if all(report.failed == report.images for report in reports):
         raise ManifestError(
-            f"{jobs[0].rows.origin}: none of its {reports[0].images} images could be embedded; the first: "
+            f"{jobs[0].work.origin}: none of its {reports[0].images} images could be embedded; the first: "
             f"{reports[0].first_cause}."
         )
     return reports
@@ -111,34 +118,40 @@ def _chammi_jobs(model: Model, data: Path, data_sets: Sequence[str] | None, out:
         if name not in model.spec.configurations:
             known = ", ".join(model.spec.configurations) or "none"
             raise ChannelError(f"{model.path}: has no configuration '{name}' (it has: {known}).")
-        jobs.append(Job(chammi_manifest(data, name), name, out / name))
+        jobs.append(Job(ManifestWork(chammi_manifest(data, name)), name, out / name))
     return jobs
+
+
+def _continued(files: Files, jobs: Sequence[Job], settings: EmbedSettings) -> Choice | None:
+    """Return the form of the run that is gone on with: all of a run is computed in one, whatever is fastest now."""
+    ours = {model.sha256: model for model in (files.floating, files.quantised) if model is not None}
+    for job in jobs:
+        said = None if settings.overwrite else recorded(job.folder)
+        form = None if said is None or said["identity"]["model_sha256"] not in ours else said.get("compiled_form")
+        if said is None or form is None:
+            continue
+        wish = settings.wish
+        wished = {"backend": wish.backend, "device": wish.device, "precision": wish.precision}
+        if all(value in (AUTO, form[name]) for name, value in wished.items()):
+            names = (*wished, "fixed_batch")
+            accuracy = said["accuracy"]
+            return Choice(
+                Candidate(
+                    replace(wish, **{name: form[name] for name in names}),
+                    accuracy=None if accuracy is None else Accuracy(**accuracy),
+                ),
+                remembered=True,
+            )
+    return None
 
 
 def _check_channels(model: Model, job: Job, settings: EmbedSettings) -> None:
     named = model.resolve(job.channels, unknown=settings.unknown)
-    planes = _planes_in_first_image(job.rows)
+    planes = job.work.planes()
     expected = len(named) + (settings.mask != "keep")
     if planes is not None and planes != expected:
         mask = "" if settings.mask == "keep" else " and a mask"
         tokens = ", ".join(channel.token for channel in named)
         raise ChannelError(
-            f"{job.rows.origin}: its images have {planes} channels, but {len(named)}{mask} are named ({tokens})."
+            f"{job.work.origin}: its images have {planes} channels, but {len(named)}{mask} are named ({tokens})."
         )
-
-
-def _planes_in_first_image(rows: Manifest) -> int | None:
-    """Channels of the first image that can be probed; faults are left to the run, which lists them."""
-    check_protocols(rows.paths)
-    for row in range(min(PROBED_IMAGES, len(rows))):
-        try:
-            info = probe_any(rows.paths[row])
-        except DecodeError:
-            continue
-        if rows.channel_widths is not None:
-            width = rows.channel_widths[row]
-            if width < 1 or info.width % width:
-                continue
-            return info.width // width
-        return info.pages if info.pages > 1 else info.samples
-    return None

@@ -1,30 +1,37 @@
-"""One embedding table: stream a table's images through a network into it."""
+"""One embedding table: stream a run's images through a network into the shards of its folder."""
 
 from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
 
 import chammi_fast
 from chammi_fast import _core
-from chammi_fast.embedding.settings import EmbedReport
-from chammi_fast.remote import StreamPlan, stream_any
+from chammi_fast.embedding.settings import EmbedReport, Pace
+from chammi_fast.errors import OutputError
+from chammi_fast.files import replacing
+from chammi_fast.runfolder import RunFolder, sha256_of
 from chammi_fast.runtime.form import describe
-from chammi_fast.table import TableWriter
+from chammi_fast.table import KEY_COLUMN, embedding_matrix, make_errors, make_part, read_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from chammi_fast.choosing import Files
     from chammi_fast.embedding.settings import EmbedSettings, Job
-    from chammi_fast.images import Batch, Preprocess
-    from chammi_fast.manifest import Manifest
+    from chammi_fast.embedding.work import Piece, Work
+    from chammi_fast.images import ImageStatus
     from chammi_fast.model import BoundModel, Model
     from chammi_fast.runtime.choice import Choice
 
@@ -32,98 +39,159 @@ SAMPLED_IMAGES = 16
 USUAL_BATCH = 32
 
 
-def first_images(model: Model, job: Job, settings: EmbedSettings) -> np.ndarray:
-    """Load those of a table's first few images that can be read: (N, C, H, W) float32, N of 0 where none can."""
+def pace_of(model: Model, job: Job, settings: EmbedSettings, batch_size: int) -> Pace:
+    """Return how a job's images are read."""
     named = model.resolve(job.channels, unknown=settings.unknown)
-    plan = _plan(job.rows, model.preprocess(named), len(named), settings, SAMPLED_IMAGES)
-    for batch in stream_any(plan.first(SAMPLED_IMAGES)):
-        images: np.ndarray = batch.images[_good(batch)]
-        return images
-    return np.empty((0, len(named), 1, 1), np.float32)
+    preprocess = replace(model.preprocess(named), mask=settings.mask)
+    return Pace(preprocess, len(named), batch_size, settings.threads)
+
+
+def first_images(model: Model, job: Job, settings: EmbedSettings) -> np.ndarray:
+    """Load those of a job's first few images that can be read: (N, C, H, W) float32, N of 0 where none can."""
+    return job.work.sample(pace_of(model, job, settings, SAMPLED_IMAGES))
 
 
 def embed_table(
     files: Files, choice: Choice, job: Job, settings: EmbedSettings, progress: Callable[[str, int, int], None] | None
 ) -> EmbedReport:
-    """Embed one table of images; nothing is left where all of them fail."""
-    started, started_at = time.perf_counter(), datetime.now(UTC)
-    form, rows = choice.taken.form, job.rows
+    """Embed one table of images, or what is missing of it; nothing is left where all of them fail."""
+    started = time.perf_counter()
+    form, work = choice.taken.form, job.work
     bound = files.of(form.precision).bind(job.channels, unknown=settings.unknown, form=form)
-    npy_name = files.named.path.stem if settings.npy else None
-    writer = TableWriter(job.folder, rows.table, rows.keys, bound.embedding_size, npy_name, settings.store)
-    with writer:
-        _fill(writer, bound, rows, settings, progress)
-        seconds = time.perf_counter() - started
-        report = EmbedReport(rows.name, job.folder, len(rows), writer.failed, seconds, choice, writer.first_cause)
-        if writer.failed == len(rows):
-            return report
-        accuracy = choice.taken.accuracy
-        writer.finish(
-            {
-                "format_version": 1,
-                "model": bound.describe(),
-                "compiled_form": describe(bound.backend.form, bound.backend.version, _core.isa()),
-                "accuracy": None if accuracy is None else asdict(accuracy),
-                "source": {"name": rows.name, "table": str(rows.origin), "root": str(rows.root)},
-                "settings": asdict(settings),
-                "images": len(rows),
-                "failed": writer.failed,
-                "started_at": started_at.isoformat(timespec="seconds"),
-                "seconds": round(seconds, 3),
-                "versions": _versions(),
-                "machine": {"processor": platform.machine(), "isa": _core.isa()},
-            }
-        )
-    return report
+    shards = settings.shards_of(work.shards)
+    with RunFolder(job.folder, _record(bound, choice, job, settings), shards, settings.overwrite) as run:
+        only = _reopened(run) if settings.retry_errors else None
+        before, total = work.rows_of(sorted(run.done)), work.rows_of(shards)
+        pace = pace_of(files.named, job, settings, form.fixed_batch or settings.batch_size or USUAL_BATCH)
+        filling = _Filling(run, work, bound, settings, only)
+        if run.todo:
+            with ThreadPoolExecutor(1, thread_name_prefix="chammi-fast-write") as writer:
+                for piece in work.pieces(run.todo, pace, only):
+                    filling.add(piece, writer)
+                    if progress is not None:
+                        progress(work.name, before + filling.rows, total)
+                    del piece  # or its batch would be kept while the next one is waited for
+                filling.wait()
+        failed = sum(entry.failed for entry in run.done.values())
+        run.record |= {"images": total, "failed": failed}
+        run.finish()
+        if settings.npy and failed < total:
+            _write_npy(job.folder / f"{files.named.path.stem}.npy", run, work, shards, bound.embedding_size)
+    cause = filling.first_cause or (_first_cause(job.folder) if failed < total else "")
+    return EmbedReport(work.name, job.folder, total, failed, before, time.perf_counter() - started, choice, cause)
 
 
-def _fill(
-    writer: TableWriter,
-    bound: BoundModel,
-    rows: Manifest,
-    settings: EmbedSettings,
-    progress: Callable[[str, int, int], None] | None,
-) -> None:
-    batch_size = bound.backend.form.fixed_batch or settings.batch_size or USUAL_BATCH
-    plan = _plan(rows, bound.preprocess, len(bound.channels), settings, batch_size)
-    finished = 0
-    for batch in stream_any(plan):
-        if settings.strict:
-            for status in batch.status:
-                if not status.ok:
+@dataclass
+class _Filling:
+    """The shard that is being filled; the one before it is written in the meantime."""
+
+    run: RunFolder
+    work: Work
+    bound: BoundModel
+    settings: EmbedSettings
+    only: dict[int, set[str]] | None
+    rows: int = 0
+    first_cause: str = ""
+    _parts: list[tuple[Piece, np.ndarray]] = field(default_factory=list)
+    _errors: list[tuple[str, ImageStatus]] = field(default_factory=list)
+    _writing: Future[None] | None = None
+
+    def add(self, piece: Piece, writer: ThreadPoolExecutor) -> None:
+        good = np.fromiter((one.ok for one in piece.status), dtype=bool, count=len(piece.status))
+        for key, status in zip(piece.keys, piece.status, strict=True):
+            if not status.ok:
+                if self.settings.strict:
                     raise status.error()
-        writer.add(_vectors(bound, batch), batch.status)
-        finished += len(batch.status)
-        if progress is not None:
-            progress(rows.name, finished, len(rows))
-        del batch  # or it would be kept while the next one is waited for
+                self.first_cause = self.first_cause or f"{key}: {status.cause}"
+                self._errors.append((key, status))
+        images = piece.images if good.all() else piece.images[good]
+        vectors = self.bound.embed(images).astype(self.settings.store, copy=False)
+        kept = replace(
+            piece,
+            keys=[key for key, ok in zip(piece.keys, good.tolist(), strict=True) if ok],
+            rows=piece.rows if good.all() else piece.rows.filter(pa.array(good)),
+            images=images[:0],
+        )
+        self._parts.append((kept, vectors))
+        self.rows += len(piece.status)
+        if piece.last:
+            self.wait()
+            self._writing = writer.submit(self._write, piece.shard, self._parts, self._errors)
+            self._parts, self._errors = [], []
+
+    def wait(self) -> None:
+        """Wait until the last shard is written."""
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write(self, shard: int, parts: list[tuple[Piece, np.ndarray]], errors: list[tuple[str, ImageStatus]]) -> None:
+        keys = [key for piece, _ in parts for key in piece.keys]
+        rows = pa.concat_tables([piece.rows for piece, _ in parts])
+        part = make_part(keys, rows, np.concatenate([vectors for _, vectors in parts]))
+        if self.only is not None:
+            part = self._with_older(shard, part)
+        self.run.write(shard, part, make_errors(errors))
+
+    def _with_older(self, shard: int, part: pa.Table) -> pa.Table:
+        """Put rows that failed before in their places among those that did not."""
+        older = parquet.read_table(self.run.part(shard))
+        joined = pa.concat_tables([older, part.cast(older.schema)])
+        places = pc.index_in(joined[KEY_COLUMN], pa.array(self.work.keys(shard), pa.string()))
+        return joined.take(pc.sort_indices(places))
 
 
-def _plan(
-    rows: Manifest, preprocess: Preprocess, channels: int, settings: EmbedSettings, batch_size: int
-) -> StreamPlan:
-    return StreamPlan(
-        rows.paths,
-        rows.channel_widths,
-        replace(preprocess, mask=settings.mask),
-        channels=channels,
-        batch_size=batch_size,
-        threads=settings.threads,
-    )
+def _reopened(run: RunFolder) -> dict[int, set[str]]:
+    """Open the shards that have failed rows once more; return these rows' keys."""
+    if run.todo:
+        raise OutputError(f"{run.folder}: holds no finished run whose failed images could be tried again.")
+    failed = run.failed()
+    run.reopen(failed)
+    return failed
 
 
-def _good(batch: Batch) -> np.ndarray:
-    return np.fromiter((status.ok for status in batch.status), dtype=bool, count=len(batch.status))
+def _record(bound: BoundModel, choice: Choice, job: Job, settings: EmbedSettings) -> dict[str, Any]:
+    """Return what ``run.json`` says; without times, so that a run that was stopped leaves the same as another."""
+    accuracy, backend, work = choice.taken.accuracy, bound.backend, job.work
+    form = describe(backend.form, backend.version, _core.isa())
+    return {
+        "format_version": 2,
+        "model": bound.describe(),
+        "compiled_form": form,
+        "accuracy": None if accuracy is None else asdict(accuracy),
+        "source": {"name": work.name, "table": str(work.origin), "root": str(work.root)},
+        "shard": settings.shard or None,
+        "identity": {
+            "model_sha256": bound.model.sha256,
+            "spec_sha256": sha256_of(msgspec.to_builtins(bound.model.spec)),
+            "channels": [channel.token for channel in bound.channels],
+            "compiled_form": form,
+            "inputs_sha256": work.sha256(),
+            "settings": {"mask": settings.mask, "store": settings.store, "shards": work.shards},
+        },
+        "settings": asdict(settings),
+        "versions": _versions(),
+        "machine": {"processor": platform.machine(), "isa": _core.isa()},
+    }
 
 
-def _vectors(bound: BoundModel, batch: Batch) -> np.ndarray:
-    good = _good(batch)
-    if good.all():
-        return bound.embed(batch.images)
-    vectors = np.full((len(good), bound.embedding_size), np.nan, dtype=np.float32)
-    if good.any():
-        vectors[good] = bound.embed(batch.images[good])
-    return vectors
+def _write_npy(path: Path, run: RunFolder, work: Work, shards: Sequence[int], size: int) -> None:
+    """Write the vectors as MorphEm does: (N, D) float32 in row order, NaN for a failed image."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (work.rows_of(shards), size)}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for shard in shards:
+            part = parquet.read_table(run.part(shard))
+            keys = work.keys(shard)
+            places = pc.index_in(part[KEY_COLUMN], pa.array(keys, pa.string())).to_numpy()
+            rows = np.full((len(keys), size), np.nan, dtype="<f4")
+            if len(part):
+                rows[places] = embedding_matrix(part)
+            file.write(rows.tobytes())
+
+
+def _first_cause(folder: Path) -> str:
+    errors = read_errors(folder).slice(0, 1).to_pylist()
+    return f"{errors[0]['key']}: {errors[0]['cause']}" if errors else ""
 
 
 def _versions() -> dict[str, str]:

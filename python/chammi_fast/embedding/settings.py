@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from chammi_fast.errors import ManifestError
 from chammi_fast.runtime.form import AUTO, Form
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from chammi_fast.channels import UnknownPolicy
-    from chammi_fast.manifest import Manifest
+    from chammi_fast.embedding.work import Work
+    from chammi_fast.images import Preprocess
     from chammi_fast.runtime.choice import Choice
 
 
@@ -34,6 +37,9 @@ class EmbedSettings:
     npy : also write ``<model name>.npy``, (N, D) float32 in row order, NaN for a failed image
     mask : what to do with a mask in the tapes' last channel: "keep" it as a channel, "drop" it, or "apply" it
     unknown : what an unknown channel name means (`chammi_fast.channels.resolve_channels`)
+    overwrite : replace what another run left in the folder, in place of refusing it
+    retry_errors : embed the images that an earlier run listed as failed, and no others
+    shard : "i/n", the i-th of n parts of the run, from "1/n" to "n/n"; "" for all of it
     """
 
     backend: str = AUTO
@@ -48,6 +54,23 @@ class EmbedSettings:
     npy: bool = False
     mask: Literal["keep", "drop", "apply"] = "keep"
     unknown: UnknownPolicy = "error"
+    overwrite: bool = False
+    retry_errors: bool = False
+    shard: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.shard:
+            return
+        match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", self.shard)
+        if match is None or int(match[1]) > int(match[2]):
+            raise ManifestError(f"shard '{self.shard}' should be i/n, from 1/n to n/n.")
+
+    def shards_of(self, shards: int) -> list[int]:
+        """Return those of so many shards that this process embeds: neighbours, as evenly as can be."""
+        if not self.shard:
+            return list(range(shards))
+        number, parts = (int(text) for text in self.shard.split("/"))
+        return list(range((number - 1) * shards // parts, number * shards // parts))
 
     @property
     def wish(self) -> Form:
@@ -72,6 +95,7 @@ class EmbedReport:
     folder : where the embedding table is
     images : rows of the manifest
     failed : images listed in ``errors.parquet``
+    before : images that an earlier run had done
     seconds : wall time
     choice : how the network was run, and why
     first_cause : the first failed image and what is wrong with it; empty where none failed
@@ -83,9 +107,20 @@ class EmbedReport:
     folder: Path
     images: int
     failed: int
+    before: int
     seconds: float
     choice: Choice
     first_cause: str = ""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How images are read: into batches of `batch_size`, by `threads` threads, 0 for one per usable processor."""
+
+    preprocess: Preprocess
+    channels: int
+    batch_size: int
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -94,10 +129,11 @@ class Job:
 
     Attributes
     ----------
+    work : the images
     channels : in image order, in the channel grammar
     folder : for the embedding table
     """
 
-    rows: Manifest
+    work: Work
     channels: str
     folder: Path

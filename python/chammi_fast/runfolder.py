@@ -1,0 +1,305 @@
+"""The folder of an embedding run: shards that are done stay done, and a reader meets a whole table or none.
+
+While a run goes on, its finished shards lie in the hidden folder ``.run`` with a ledger of their hashes. When all are
+there they take their place in the folder, beside ``run.json``, ``ledger.json`` and ``errors.parquet``. A run that was
+stopped, at whatever moment, goes on from its ledger; its files are then the same as those of a run that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from chammi_fast.errors import OutputError, TableError
+from chammi_fast.files import make_folder, replacing, write_text
+from chammi_fast.table import (
+    ERRORS_FILE,
+    ERRORS_SCHEMA,
+    LEDGER_FILE,
+    PART_PATTERN,
+    PUBLISHING,
+    RUN_FILE,
+    RUN_FOLDER,
+    part_name,
+    read_errors,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import IO
+
+LOCK = "lock"
+# What a run is known by, and how a difference in it is called.
+IDENTITY = {
+    "model_sha256": "model file",
+    "spec_sha256": "model description",
+    "channels": "list of channels",
+    "compiled_form": "backend, precision or instruction set",
+    "inputs_sha256": "table of images",
+    "settings": "settings",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished shard: rows embedded, rows failed, and the SHA-256 of its part."""
+
+    rows: int
+    failed: int
+    sha256: str
+
+
+@dataclass
+class RunFolder:
+    """An embedding run's folder, locked for this process.
+
+    Attributes
+    ----------
+    folder : of the table
+    record : what becomes ``run.json``; its "identity" has the keys of `IDENTITY`
+    shards : numbers of the shards that belong into this folder
+    overwrite : drop what another run left, in place of refusing it
+    done : number of a finished shard -> what is known of it
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    shards: Sequence[int]
+    overwrite: bool = False
+    done: dict[int, Entry] = field(default_factory=dict)
+    _fresh: dict[int, Entry] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._made = not self.folder.exists()
+        make_folder(self.folder)
+        self._hidden = self.folder / RUN_FOLDER
+        self._lock = self._take_lock()
+        try:
+            self._open()
+        except BaseException:
+            self._lock.close()
+            if not any(path.name != LOCK for path in self._hidden.iterdir()):
+                self._discard()
+            raise
+
+    @property
+    def todo(self) -> list[int]:
+        """Shards that are not done, ascending."""
+        return [shard for shard in self.shards if shard not in self.done]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not self._fresh and not (self._hidden / PUBLISHING).exists():
+                self._discard()
+        finally:
+            self._lock.close()
+
+    def write(self, shard: int, part: pa.Table, errors: pa.Table) -> None:
+        """Keep a finished shard: its embedded rows and its failed ones.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        path = self._hidden / part_name(shard)
+        with replacing(path) as temporary:
+            # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
+            names = [name for name in part.column_names if not pa.types.is_fixed_size_list(part[name].type)]
+            parquet.write_table(part, temporary, compression="zstd", use_dictionary=names)
+        with replacing(self._hidden / f"errors-{shard:05d}.parquet") as temporary:
+            numbered = errors.append_column("shard", pa.array([shard] * len(errors), pa.int64()))
+            parquet.write_table(numbered.cast(ERRORS_SCHEMA), temporary)
+        self._fresh[shard] = self.done[shard] = Entry(len(part), len(errors), _sha256(path))
+        self._save(self._hidden / LEDGER_FILE, self._fresh)
+
+    def reopen(self, shards: Iterable[int]) -> None:
+        """Have finished shards done once more."""
+        for shard in shards:
+            self.done.pop(shard, None)
+
+    def part(self, shard: int) -> Path:
+        """Return the file of a finished shard."""
+        hidden = self._hidden / part_name(shard)
+        return hidden if hidden.exists() else self.folder / part_name(shard)
+
+    def finish(self) -> None:
+        """Publish the table, if something of it is new; drop it where no row could be embedded.
+
+        Raises
+        ------
+        OutputError
+            If a file cannot be written; what is done stays done.
+        """
+        if not self._fresh:
+            return
+        if not any(entry.rows for entry in self.done.values()):
+            self._fresh = {}
+            return
+        try:
+            self._publish()
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written: {error.strerror or error}.") from None
+
+    def failed(self) -> dict[int, set[str]]:
+        """Return shard -> keys of its failed rows, of a published table."""
+        errors = read_errors(self.folder)
+        found: dict[int, set[str]] = {}
+        for shard, key in zip(errors["shard"].to_pylist(), errors["key"].to_pylist(), strict=True):
+            found.setdefault(shard, set()).add(key)
+        return found
+
+    def _publish(self) -> None:
+        (self._hidden / PUBLISHING).touch()
+        errors = self._errors()
+        names = {part_name(shard) for shard in self.done}
+        for path in self.folder.glob(PART_PATTERN):
+            if path.name not in names:
+                path.unlink()
+        for shard in self._fresh:
+            hidden = self._hidden / part_name(shard)
+            if hidden.exists():  # a run that was stopped in its publication may have moved it
+                hidden.replace(self.folder / hidden.name)
+        with replacing(self.folder / ERRORS_FILE) as temporary:
+            parquet.write_table(errors, temporary)
+        self._save(self.folder / LEDGER_FILE, self.done)
+        write_text(self.folder / RUN_FILE, self._text())
+        self._discard()
+        self._fresh = {}
+
+    def _errors(self) -> pa.Table:
+        """Join the failures of all shards in their order, those of new shards in place of older ones."""
+        parts = [parquet.read_table(self._hidden / f"errors-{shard:05d}.parquet") for shard in self._fresh]
+        if len(self._fresh) < len(self.done):
+            old = read_errors(self.folder)
+            kept = [shard for shard in self.done if shard not in self._fresh]
+            parts.append(old.filter(pc.is_in(old["shard"], pa.array(kept, pa.int64()))))
+        joined = pa.concat_tables(parts)
+        order = pc.sort_indices(joined["shard"])  # stable
+        return joined.take(order)
+
+    def _open(self) -> None:
+        unfinished, published = _read(self._hidden / RUN_FILE), _read(self.folder / RUN_FILE)
+        if published is None and unfinished is None and any(self.folder.glob(PART_PATTERN)):
+            raise OutputError(f"{self.folder}: holds {PART_PATTERN} of another origin: name another folder.")
+        if unfinished is not None and self._is_same(unfinished, "unfinished run"):
+            self._fresh = self._good(_entries(self._hidden / LEDGER_FILE))
+        else:
+            self._clear()
+        # A table that is being replaced is no longer asked about.
+        replaced = (self._hidden / PUBLISHING).exists()
+        if published is not None and self._is_same(published, "table", may_differ=replaced):
+            self.done = self._good(_entries(self.folder / LEDGER_FILE))
+        self.done |= self._fresh
+        write_text(self._hidden / RUN_FILE, self._text())
+
+    def _text(self) -> str:
+        return json.dumps(self.record, indent=2) + "\n"
+
+    def _is_same(self, other: dict[str, Any], what: str, *, may_differ: bool = False) -> bool:
+        """Tell whether a record is of the same run, or may be dropped; refuse it otherwise."""
+        theirs, ours = other.get("identity", {}), self.record["identity"]
+        different = [name for key, name in IDENTITY.items() if theirs.get(key) != ours[key]]
+        if not different:
+            return True
+        if not (self.overwrite or may_differ):
+            raise OutputError(
+                f"{self.folder}: holds {'an' if what[0] == 'u' else 'a'} {what} of another {' and '.join(different)}: "
+                f"name another folder, or replace it with --overwrite."
+            )
+        return False
+
+    def _good(self, entries: dict[int, Entry]) -> dict[int, Entry]:
+        """Keep the shards whose files are as they were written."""
+        wanted = set(self.shards)
+        good = {}
+        for shard, entry in sorted(entries.items()):
+            path = self.part(shard)
+            if shard in wanted and path.exists() and _sha256(path) == entry.sha256:
+                good[shard] = entry
+        return good
+
+    def _save(self, path: Path, entries: dict[int, Entry]) -> None:
+        shards = {f"{shard:05d}": vars(entry) for shard, entry in sorted(entries.items())}
+        write_text(path, json.dumps({"format_version": 1, "shards": shards}, indent=1) + "\n")
+
+    def _take_lock(self) -> IO[str]:
+        try:
+            self._hidden.mkdir(exist_ok=True)
+            lock = (self._hidden / LOCK).open("w")
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written to: {error.strerror or error}.") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise OutputError(f"{self.folder}: another run is writing into it.") from None
+        return lock
+
+    def _clear(self) -> None:
+        for path in self._hidden.iterdir():
+            if path.name != LOCK:
+                path.unlink()
+
+    def _discard(self) -> None:
+        shutil.rmtree(self._hidden, ignore_errors=True)
+        if self._made:
+            with contextlib.suppress(OSError):  # it is not empty: the table is there
+                self.folder.rmdir()
+
+
+def recorded(folder: Path) -> dict[str, Any] | None:
+    """Return what ``run.json`` says of an unfinished run in a folder, or of the table there, or None."""
+    return _read(folder / RUN_FOLDER / RUN_FILE) or _read(folder / RUN_FILE)
+
+
+def sha256_of(value: Any) -> str:
+    """Hash what JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def table_sha256(table: pa.Table) -> str:
+    """Hash a table's columns and rows."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return hashlib.sha256(sink.getvalue()).hexdigest()
+
+
+def _entries(path: Path) -> dict[int, Entry]:
+    found = _read(path) or {}
+    try:
+        return {int(shard): Entry(**entry) for shard, entry in found.get("shards", {}).items()}
+    except (TypeError, ValueError):
+        raise TableError(f"{path}: is damaged: remove the folder and start again.") from None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        raise TableError(f"{path}: cannot be read: remove the folder and start again.") from None
+    return found if isinstance(found, dict) else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,216 @@
+"""Runs that are stopped at any moment, and what they leave."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from chammi_fast import runfolder
+from chammi_fast.errors import OutputError, TableError
+from chammi_fast.images import ImageStatus
+from chammi_fast.runfolder import IDENTITY, RunFolder
+from chammi_fast.table import make_errors, read_embeddings, read_errors
+
+BAD = ImageStatus(path="x", code="truncated", byte_offset=7, cause="ends early")
+
+
+def record(**other: str) -> dict[str, Any]:
+    return {"identity": dict.fromkeys(IDENTITY, "same") | other}
+
+
+def part(shard: int, rows: int = 2, value: float = 0.0) -> pa.Table:
+    keys = [f"s{shard}r{i}" for i in range(rows)]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([value] * rows, pa.float32()), 1)
+    return pa.table({"key": keys, "embedding": vectors})
+
+
+def errors(*keys: str) -> pa.Table:
+    return make_errors([(key, BAD) for key in keys])
+
+
+def run(folder: Path, shards: range = range(3), **options: Any) -> RunFolder:
+    return RunFolder(folder, options.pop("record", record()), shards, **options)
+
+
+def fill(folder: Path, shards: range = range(3), **options: Any) -> None:
+    with run(folder, shards, **options) as one:
+        for shard in one.todo:
+            one.write(shard, part(shard), errors(f"bad{shard}"))
+        one.finish()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> dict[str, bytes]:
+    fill(tmp_path / "reference")
+    return files(tmp_path / "reference")
+
+
+def test_a_finished_run_is_a_table(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    expected = ["errors.parquet", "ledger.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert sorted(reference) == [*expected, "run.json"]
+    table = read_embeddings(tmp_path / "reference")
+    assert table["key"].to_pylist() == ["s0r0", "s0r1", "s1r0", "s1r1", "s2r0", "s2r1"]
+    listed = read_errors(tmp_path / "reference").to_pylist()
+    assert [(row["key"], row["shard"], row["byte_offset"]) for row in listed] == [
+        ("bad0", 0, 7), ("bad1", 1, 7), ("bad2", 2, 7),
+    ]  # fmt: skip
+    assert json.loads(reference["run.json"]) == record()
+
+
+def test_what_was_done_is_not_done_again(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(RuntimeError), run(out) as one:
+        one.write(1, part(1), errors("bad1"))
+        raise RuntimeError
+    with pytest.raises(TableError, match="not finished"):
+        read_embeddings(out)
+    with run(out) as two:
+        assert two.todo == [0, 2]
+    fill(out)
+    assert files(out) == reference
+    with run(out) as three:
+        assert three.todo == []
+        three.finish()
+    assert files(out) == reference
+
+
+class Killed(BaseException):
+    """The end of a process at a chosen moment."""
+
+
+@pytest.mark.parametrize("moment", range(60))
+def test_a_run_that_is_stopped_at_any_step_ends_in_the_same_files(
+    tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Every change of the file system may be the last one; what comes after it, clean-up included, never happens."""
+    out, steps, dead = tmp_path / "out", 0, False
+
+    def mortal(function: Any) -> Any:
+        def wrapped(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal steps, dead
+            steps += 1
+            if dead or steps > moment:
+                dead = True
+                raise Killed
+            return function(*arguments, **keywords)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        for owner, name in (
+            (Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (Path, "touch"), (Path, "rmdir"),
+            (Path, "write_text"), (parquet, "write_table"), (shutil, "rmtree"),
+        ):  # fmt: skip
+            patch.setattr(owner, name, mortal(getattr(owner, name)))
+        with contextlib.suppress(Killed):
+            fill(out)
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()  # as the end of a process does, this lets go of the lock
+    fill(out)
+    left = {name: content for name, content in files(out).items() if not name.startswith(".")}
+    assert left == reference
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 cut"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_damaged_shard_is_done_again(
+    tmp_path: Path, reference: dict[str, bytes], damage: bytes, finished: bool
+) -> None:
+    out = tmp_path / "out"
+    if finished:
+        fill(out)
+    else:
+        with run(out) as one:
+            one.write(1, part(1), errors("bad1"))
+    (out / ("part-00001.parquet" if finished else ".run/part-00001.parquet")).write_bytes(damage)
+    with run(out) as one:
+        assert one.todo == ([1] if finished else [0, 1, 2])
+    fill(out)
+    assert files(out) == reference
+
+
+@pytest.mark.parametrize("key", IDENTITY)
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_run_is_refused_with_the_reason(tmp_path: Path, key: str, finished: bool) -> None:
+    out = tmp_path / "out"
+    if finished:
+        fill(out)
+    else:
+        with run(out) as one:
+            one.write(0, part(0), errors())
+    before = files(out)
+    what = "a table" if finished else "an unfinished run"
+    with pytest.raises(OutputError, match=f"holds {what} of another {IDENTITY[key]}: .* --overwrite"):
+        run(out, record=record(**{key: "other"}))
+    assert files(out) == before
+    fill(out, range(1), record=record(**{key: "other"}), overwrite=True)
+    assert sorted(files(out)) == ["errors.parquet", "ledger.json", "part-00000.parquet", "run.json"]
+
+
+def test_parts_of_another_origin_are_not_replaced(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"file_path": ["mine"]}), tmp_path / "part-0.parquet")
+    with pytest.raises(OutputError, match="another origin"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["part-0.parquet"]
+
+
+def test_nothing_is_left_of_a_run_that_did_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), run(tmp_path / "out"):
+        raise RuntimeError
+    with run(tmp_path / "out") as one:
+        for shard in one.todo:
+            one.write(shard, part(shard, rows=0), errors(f"bad{shard}"))
+        one.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    with run(tmp_path / "out") as one:
+        with pytest.raises(OutputError, match="another run is writing"):
+            run(tmp_path / "out")
+        one.write(0, part(0), errors())
+
+
+def test_failed_rows_are_tried_again(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with run(tmp_path) as one:
+        assert one.failed() == {0: {"bad0"}, 1: {"bad1"}, 2: {"bad2"}}
+        one.reopen([1])
+        assert one.todo == [1]
+        assert len(parquet.read_table(one.part(1))) == 2
+        one.write(1, part(1, rows=3), errors())
+        one.finish()
+    assert [row["key"] for row in read_errors(tmp_path).to_pylist()] == ["bad0", "bad2"]
+    assert len(read_embeddings(tmp_path)) == 7
+
+
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        run(tmp_path / "file" / "out")
+
+
+def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "ledger.json").write_text("{")
+    with pytest.raises(TableError, match=r"ledger\.json: cannot be read"):
+        run(tmp_path)
+
+
+def test_a_table_is_known_by_its_rows(tmp_path: Path) -> None:
+    one = pa.table({"a": ["x", "y"], "b": [1, None]})
+    assert runfolder.table_sha256(one) == runfolder.table_sha256(pa.concat_tables([one.slice(0, 1), one.slice(1)]))
+    assert runfolder.table_sha256(one) != runfolder.table_sha256(one.set_column(1, "b", pa.array([1, 2])))
