@@ -118,15 +118,24 @@ class RunFolder:
         OutputError
             If it cannot be written.
         """
-        path = self._hidden / part_name(shard)
-        with replacing(path) as temporary:
+        with replacing(self._hidden / part_name(shard)) as temporary:
             # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
             names = [name for name in part.column_names if not pa.types.is_fixed_size_list(part[name].type)]
             parquet.write_table(part, temporary, compression="zstd", use_dictionary=names)
+        numbered = errors.append_column("shard", pa.array([shard] * len(errors), pa.int64()))
+        self._enter(shard, len(part), numbered)
+
+    def adopt(self, shard: int, part: Path, errors: pa.Table) -> None:
+        """Keep a shard that was finished in another folder, as it is there."""
+        with replacing(self._hidden / part_name(shard)) as temporary:
+            shutil.copyfile(part, temporary)
+        self._enter(shard, parquet.read_metadata(part).num_rows, errors)
+
+    def _enter(self, shard: int, rows: int, errors: pa.Table) -> None:
         with replacing(self._hidden / f"errors-{shard:05d}.parquet") as temporary:
-            numbered = errors.append_column("shard", pa.array([shard] * len(errors), pa.int64()))
-            parquet.write_table(numbered.cast(ERRORS_SCHEMA), temporary)
-        self._fresh[shard] = self.done[shard] = Entry(len(part), len(errors), _sha256(path))
+            parquet.write_table(errors.cast(ERRORS_SCHEMA), temporary)
+        entry = Entry(rows, len(errors), _sha256(self._hidden / part_name(shard)))
+        self._fresh[shard] = self.done[shard] = entry
         self._save(self._hidden / LEDGER_FILE, self._fresh)
 
     def reopen(self, shards: Iterable[int]) -> None:
@@ -267,6 +276,22 @@ class RunFolder:
 def recorded(folder: Path) -> dict[str, Any] | None:
     """Return what ``run.json`` says of an unfinished run in a folder, or of the table there, or None."""
     return _read(folder / RUN_FOLDER / RUN_FILE) or _read(folder / RUN_FILE)
+
+
+def finished(folder: Path) -> dict[int, Entry]:
+    """Return the shards of a published table.
+
+    Raises
+    ------
+    OutputError
+        If a file is not as it was written.
+    """
+    entries = _entries(folder / LEDGER_FILE)
+    for shard, entry in entries.items():
+        path = folder / part_name(shard)
+        if not path.is_file() or _sha256(path) != entry.sha256:
+            raise OutputError(f"{path}: is missing or damaged: start the run again to mend it.")
+    return entries
 
 
 def sha256_of(value: Any) -> str:

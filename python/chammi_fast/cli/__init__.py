@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from chammi_fast import __version__
-from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, synth, train
+from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, sharing, synth, train
 from chammi_fast.cli.console import NOTHING_DONE, complain
 from chammi_fast.errors import ChammiFastError
 
@@ -24,6 +24,8 @@ app = typer.Typer(
 for command in (
     demo.demo,
     embed.embed,
+    sharing.plan,
+    sharing.merge,
     evaluate.evaluate,
     check.check,
     synth.synth,

@@ -74,6 +74,9 @@ def embed(
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="The I-th of N parts of the run, into a folder of its own; then merge.")
     ] = "",
+    plan: Annotated[
+        Path | None, typer.Option(help="What chammi-fast plan wrote: how all parts of the run are computed.")
+    ] = None,
 ) -> None:
     """Turn images into embeddings, one Parquet table per data set.
 
@@ -102,6 +105,7 @@ def embed(
         overwrite=overwrite,
         retry_errors=retry_errors,
         shard=shard,
+        plan=str(plan or ""),
     )
     with image_progress() as progress:
         reports = run(

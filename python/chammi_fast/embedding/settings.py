@@ -40,6 +40,7 @@ class EmbedSettings:
     overwrite : replace what another run left in the folder, in place of refusing it
     retry_errors : embed the images that an earlier run listed as failed, and no others
     shard : "i/n", the i-th of n parts of the run, from "1/n" to "n/n"; "" for all of it
+    plan : file that `chammi_fast.embedding.plan` wrote, which settles backend, device and precision; "" for none
     """
 
     backend: str = AUTO
@@ -57,6 +58,7 @@ class EmbedSettings:
     overwrite: bool = False
     retry_errors: bool = False
     shard: str = ""
+    plan: str = ""
 
     def __post_init__(self) -> None:
         if not self.shard:

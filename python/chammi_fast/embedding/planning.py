@@ -1,0 +1,145 @@
+"""The form of a whole run: that of an earlier part of it, that of a plan, or a new choice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from chammi_fast.choosing import Task, settle
+from chammi_fast.embedding.filling import first_images
+from chammi_fast.errors import BackendError, OutputError
+from chammi_fast.files import make_folder, write_text
+from chammi_fast.runfolder import recorded
+from chammi_fast.runtime import AUTO, BACKENDS, Form, possible_forms
+from chammi_fast.runtime.accuracy import Accuracy
+from chammi_fast.runtime.choice import Candidate, Choice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chammi_fast.choosing import Files
+    from chammi_fast.embedding.settings import EmbedSettings, Job
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a run will be computed, wherever its parts are.
+
+    Attributes
+    ----------
+    model_sha256 : of the file that is computed, hexadecimal
+    backend, device, precision, fixed_batch : of its form, see `chammi_fast.runtime.Form`
+    accuracy : measured against float32 when the plan was made; None for float32
+    shards : name of an embedding table -> how many shards it has
+    """
+
+    model_sha256: str
+    backend: str
+    device: str
+    precision: str
+    fixed_batch: int
+    accuracy: Accuracy | None
+    shards: dict[str, int]
+
+
+def settle_run(
+    files: Files, jobs: Sequence[Job], settings: EmbedSettings, told: Callable[[str], None] = lambda _: None
+) -> Choice:
+    """Settle the form of a run.
+
+    A run that is gone on with keeps its form, whatever would be fastest now. A part of a run takes no form by trial:
+    another part, on another machine, might take another.
+
+    Raises
+    ------
+    BackendError
+        If the form cannot be had, or is not settled for a part of a run.
+    OutputError
+        If the plan cannot be read, or is of another model.
+    """
+    choice = _planned(files, settings) if settings.plan else _continued(files, jobs, settings)
+    if choice is not None:
+        told(f"{choice}.")
+        return choice
+    if settings.shard:
+        _check_settled(files, settings)
+    return settle(files, _tasks(files, jobs, settings), settings.wish, settings.min_cosine, told)
+
+
+def make_plan(
+    path: Path, files: Files, jobs: Sequence[Job], settings: EmbedSettings, told: Callable[[str], None]
+) -> Plan:
+    """Settle the form of a run and write it down."""
+    make_folder(path.parent)
+    taken = settle(files, _tasks(files, jobs, settings), settings.wish, settings.min_cosine, told).taken
+    form = taken.form
+    plan = Plan(
+        model_sha256=files.of(form.precision).sha256,
+        backend=form.backend,
+        device=form.device,
+        precision=form.precision,
+        fixed_batch=form.fixed_batch,
+        accuracy=taken.accuracy,
+        shards={job.work.name: job.work.shards for job in jobs},
+    )
+    write_text(path, msgspec.json.format(msgspec.json.encode(plan), indent=2).decode() + "\n")
+    return plan
+
+
+def _tasks(files: Files, jobs: Sequence[Job], settings: EmbedSettings) -> list[Task]:
+    return [Task(job.channels, settings.unknown, partial(first_images, files.named, job, settings)) for job in jobs]
+
+
+def _planned(files: Files, settings: EmbedSettings) -> Choice:
+    path = Path(settings.plan)
+    try:
+        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+    except OSError as error:
+        raise OutputError(f"{path}: the plan cannot be read: {error.strerror}.") from None
+    except msgspec.DecodeError as error:
+        raise OutputError(f"{path}: is not a plan that chammi-fast plan wrote: {error}.") from None
+    choice = _taken(files, settings.wish, plan.model_sha256, msgspec.to_builtins(plan), plan.accuracy)
+    if choice is None:
+        raise OutputError(f"{path}: is a plan for another model file, backend, device or precision.")
+    return choice
+
+
+def _continued(files: Files, jobs: Sequence[Job], settings: EmbedSettings) -> Choice | None:
+    for job in jobs:
+        said = None if settings.overwrite else recorded(job.folder)
+        if said is None or "identity" not in said:
+            continue
+        accuracy = None if said["accuracy"] is None else Accuracy(**said["accuracy"])
+        choice = _taken(files, settings.wish, said["identity"]["model_sha256"], said["compiled_form"], accuracy)
+        if choice is not None:
+            return choice
+    return None
+
+
+def _taken(files: Files, wish: Form, sha256: str, form: dict[str, Any], accuracy: Accuracy | None) -> Choice | None:
+    """Return a form that was settled before, if it is of one of the files and fulfils the wish."""
+    ours = [model.sha256 for model in (files.floating, files.quantised) if model is not None]
+    wished = {"backend": wish.backend, "device": wish.device, "precision": wish.precision}
+    if sha256 not in ours or any(value not in (AUTO, form[name]) for name, value in wished.items()):
+        return None
+    settled = replace(wish, **{name: form[name] for name in (*wished, "fixed_batch")})
+    return Choice(Candidate(settled, accuracy=accuracy), remembered=True)
+
+
+def _check_settled(files: Files, settings: EmbedSettings) -> None:
+    wish = settings.wish
+    forms = possible_forms(
+        wish,
+        BACKENDS,
+        floating=files.floating is not None,
+        quantised=files.quantised is not None,
+        fixed_size=files.named.spec.preprocessing.size is not None,
+    )
+    if AUTO in (wish.backend, wish.precision) or len(forms) > 1:
+        raise BackendError(
+            "the parts of a run must all be computed alike: give --backend, --precision and --device, or a --plan "
+            "that chammi-fast plan wrote."
+        )
