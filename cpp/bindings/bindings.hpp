@@ -32,5 +32,6 @@ ImageSource source_from(py::handle source);
 
 void register_images(py::module_& module);
 void register_batch(py::module_& module);
+void register_fields(py::module_& module);
 
 }  // namespace chammi::bindings

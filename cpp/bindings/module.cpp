@@ -29,6 +29,10 @@ const char* name_of(Code code) noexcept {
             return "limit";
         case Code::shape:
             return "shape";
+        case Code::outside:
+            return "outside";
+        case Code::edge:
+            return "edge";
     }
     return "corrupt";
 }
@@ -111,6 +115,7 @@ PYBIND11_MODULE(_core, module) {
     module.doc() = "Decoding and preprocessing; chammi_fast.images is its public face.";
     bindings::register_images(module);
     bindings::register_batch(module);
+    bindings::register_fields(module);
     module.def("isa", [] { return kernels().name; });
     module.def("use_isa", &bindings::use_instruction_set, pybind11::arg("name"));
     module.def("inflate", [] { return inflate_in_use() == InflateLibrary::isal ? "isal" : "libdeflate"; });

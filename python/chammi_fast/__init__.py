@@ -13,14 +13,20 @@ if TYPE_CHECKING:
     from chammi_fast.evaluation import evaluate
     from chammi_fast.images import (
         Batch,
+        CropBatch,
+        CropSettings,
+        Field,
         ImageInfo,
         Preprocess,
+        cut_crops,
         load_batch,
+        load_crops,
         probe,
         read_image,
         read_planes,
         refold,
         stream_batches,
+        stream_crops,
     )
     from chammi_fast.model import load_model
     from chammi_fast.plates import Plate
@@ -29,19 +35,25 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "CropBatch",
+    "CropSettings",
+    "Field",
     "ImageInfo",
     "Plate",
     "Preprocess",
     "__version__",
+    "cut_crops",
     "embed",
     "evaluate",
     "load_batch",
+    "load_crops",
     "load_model",
     "probe",
     "read_image",
     "read_planes",
     "refold",
     "stream_batches",
+    "stream_crops",
 ]
 
 _HOME = {

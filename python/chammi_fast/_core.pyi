@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 # The path of an image file, or its bytes.
 _Source: TypeAlias = str | os.PathLike[str] | bytes
 
-# Code ("ok", "missing", "unreadable", "truncated", "corrupt", "unsupported", "limit" or "shape"), byte offset, cause.
+# Code ("ok", "missing", "unreadable", "truncated", "corrupt", "unsupported", "limit", "shape", "outside" or "edge"),
+# byte offset, cause.
 _Status: TypeAlias = tuple[str, int | None, str]
 Preprocessed: TypeAlias = tuple[_Status, NDArray[np.float32] | None]
 _Choice: TypeAlias = Literal["chosen", "absent", "unknown"]
@@ -43,6 +44,54 @@ class Stream:
     ) -> None: ...
     # Waits for the next batch; None after the last one. A status of None means that all is well.
     def next(self) -> tuple[NDArray[np.float32], list[_Status | None]] | None: ...
+    # Stops the threads and waits for them; next() returns None afterwards.
+    def close(self) -> None: ...
+
+# How fields become crops; see chammi_fast.images.CropSettings. Scale "none" keeps samples as they are; a size of 0
+# keeps that of the crops, 0 channels are those of each field.
+class CropOptions(TypedDict):
+    crop_size: int
+    edge: str
+    scale: str
+    percentiles: tuple[float, float]
+    range: tuple[float, float] | None
+    hide_neighbours: bool
+    size: int
+    resize: bool
+    mean: list[float]
+    std: list[float]
+    channels: int
+    batch_size: int
+    threads: int
+    look_ahead: int
+    pixel_limit: int
+
+# A batch of one field: statuses of None mean that all is well; the culprit is the source that `field` is about, or the
+# number of sources for the labels.
+class LoadedCrops(TypedDict):
+    images: NDArray[Any]
+    touches_edge: NDArray[np.bool_]
+    cells: list[_Status | None]
+    field: _Status | None
+    culprit: int
+    first: int
+    last: bool
+    bounds: NDArray[np.float64]
+
+# Crops of fields in the order in which those were pushed, prepared by threads of its own. Arrays are C-contiguous;
+# those among the sources (C, H, W).
+class Crops:
+    def __init__(self, options: CropOptions) -> None: ...
+    def push(
+        self,
+        sources: Sequence[_Source | NDArray[Any]],
+        illumination: list[NDArray[np.float32] | None] | None,
+        labels: NDArray[np.int32] | None,
+        centres: NDArray[np.float64],
+        objects: NDArray[np.int32] | None,
+    ) -> None: ...
+    # Waits for the next batch; None where all fields that were pushed were handed out.
+    def next(self) -> LoadedCrops | None: ...
     # Stops the threads and waits for them; next() returns None afterwards.
     def close(self) -> None: ...
 

@@ -48,6 +48,13 @@ struct Kernels {
     void (*scale_u8)(const std::uint8_t* from, std::size_t count, float gain, float bias, float* out) noexcept;
     void (*scale_u16)(const std::uint16_t* from, std::size_t count, float gain, float bias, float* out) noexcept;
     void (*scale_f32)(const float* from, std::size_t count, float gain, float bias, float* out) noexcept;
+
+    /// out[x] = gain * (from[x] - base) + bias, but at least 0 and at most 1.
+    void (*rescale_u8)(const std::uint8_t* from, std::size_t count, float base, float gain, float bias,
+                       float* out) noexcept;
+    void (*rescale_u16)(const std::uint16_t* from, std::size_t count, float base, float gain, float bias,
+                        float* out) noexcept;
+    void (*rescale_f32)(const float* from, std::size_t count, float base, float gain, float bias, float* out) noexcept;
 };
 
 /// The table in use: the best that the processor has, unless another was chosen.

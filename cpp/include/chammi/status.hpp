@@ -16,6 +16,8 @@ enum class Code : std::uint8_t {
     unsupported,  // perhaps a sound file, but of a kind that is not read here
     limit,        // larger than the pixel limit or than the memory at hand
     shape,        // the image does not fit what was asked of it
+    outside,      // a cell's centre is not within its field of view
+    edge,         // a cell's crop is not within its field of view, and such cells are left out
 };
 
 /// The outcome of one call, cheap enough to return by value from every function of the core.

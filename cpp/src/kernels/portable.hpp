@@ -230,6 +230,16 @@ void scale(const T* __restrict from, std::size_t count, float gain, float bias, 
     }
 }
 
+template <typename T>
+void rescale(const T* __restrict from, std::size_t count, float base, float gain, float bias,
+             float* __restrict out) noexcept {
+    for (std::size_t x = 0; x < count; ++x) {
+        const float value = gain * (static_cast<float>(from[x]) - base) + bias;
+        const float above = value > 0.0F ? value : 0.0F;
+        out[x] = above < 1.0F ? above : 1.0F;
+    }
+}
+
 constexpr Kernels portable_kernels(const char* name) noexcept {
     return {name,
             unfilter,
@@ -242,7 +252,10 @@ constexpr Kernels portable_kernels(const char* name) noexcept {
             stretch,
             scale<std::uint8_t>,
             scale<std::uint16_t>,
-            scale<float>};
+            scale<float>,
+            rescale<std::uint8_t>,
+            rescale<std::uint16_t>,
+            rescale<float>};
 }
 
 }  // namespace

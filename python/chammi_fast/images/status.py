@@ -29,6 +29,8 @@ _ERRORS: dict[str, type[DecodeError]] = {
     "corrupt": CorruptError,
     "unsupported": UnsupportedFormatError,
     "limit": LimitError,
+    "outside": TapeShapeError,
+    "edge": TapeShapeError,
     "shape": TapeShapeError,
 }
 
@@ -40,12 +42,13 @@ def name_of(source: Source) -> str:
 
 @dataclass(frozen=True)
 class ImageStatus:
-    """What became of one image of a batch.
+    """What became of one image of a batch, of a field of view, or of one of its cells.
 
     Attributes
     ----------
     path : "<bytes>" for an image that was given as bytes
-    code : "ok", "missing", "unreadable", "truncated", "corrupt", "unsupported", "limit" or "shape"
+    code : "ok", "missing", "unreadable", "truncated", "corrupt", "unsupported", "limit" or "shape"; of a
+        cell of a field also "outside" or "edge"
     byte_offset : where in the file the fault was met, or None
     cause : what is wrong, without the path; empty where all is well
     """
