@@ -51,14 +51,14 @@ def random_rows(data_set: DataSet, *, short: bool) -> Rows:
         groups.append(random.integers(0, GROUPS[data_set.name] if left_out else PLATES, count))
     order = random.permutation(len(splits))
     label, group = np.concatenate(labels)[order], np.concatenate(groups)[order]
-    split = np.array(splits)[order]
+    row_splits = np.array(splits)[order]
     table = {
         "file_path": [f"{data_set.name}/crops/{row}.png" for row in range(len(order))],
         "Label": np.array(names)[label],
-        SPLIT_COLUMN: split,
+        SPLIT_COLUMN: row_splits,
         data_set.group_columns[0]: np.char.add("group ", group.astype(str)),
     }
-    table |= {task.name: split == task.name for task in data_set.tasks}
+    table |= {task.name: row_splits == task.name for task in data_set.tasks}
     return Rows(data_set, pa.table(table), label, group, _features(random, label, group))
 
 

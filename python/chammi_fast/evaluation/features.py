@@ -150,7 +150,10 @@ def _join_by_key(listing: Listing, folder: Path) -> Joined:
         )
     places = pc.fill_null(pc.index_in(listed, value_set=embedded), -1).to_numpy(zero_copy_only=False)
     present = np.flatnonzero(places >= 0)
-    return _joined(listing, embedding_matrix(table), places[present], present, "key")
+    matrix = embedding_matrix(table)
+    del table, embedded  # as large as the matrix
+    pa.default_memory_pool().release_unused()
+    return _joined(listing, matrix, places[present], present, "key")
 
 
 def _join_by_position(listing: Listing, path: Path) -> Joined:

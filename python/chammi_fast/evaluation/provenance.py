@@ -13,7 +13,6 @@ from chammi_fast.errors import TableError
 from chammi_fast.table import RUN_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 _PACKAGES = ("numpy", "pyarrow", "faiss-cpu", "faiss-gpu", "scikit-learn")
@@ -74,12 +73,9 @@ def model_of(features: Path) -> dict[str, Any] | None:
         raise TableError(f"{path}: not the record of an embedding run.") from None
 
 
-def rows_sha256(keys: Iterable[str | None], labels: Iterable[str | None]) -> str:
+def rows_sha256(keys: list[str], labels: list[str]) -> str:
     """SHA-256 over the keys and labels of rows, in order: two results of one hash are about the same rows."""
-    digest = hashlib.sha256()
-    for key, label in zip(keys, labels, strict=True):
-        digest.update(json.dumps([key, label]).encode())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps([keys, labels]).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -82,12 +82,19 @@ def score_sources(
     method.questions.check([source.listing for source in sources])
     scores = Scores()
     for source in sources:
-        joined = join(source.listing, source.features, allow_missing=allow_missing)
-        tasks = plan(joined, benchmark, group)
-        if method.sample is not None:
-            tasks = sample_plan(tasks, method.sample, method.seed)
-        scores = scores.joined_with(score_joined(joined, tasks, method, source.features))
+        # A function of its own, so that nothing keeps one data set's features while the next one's are read.
+        scores = scores.joined_with(_score_source(source, benchmark, group, method, allow_missing=allow_missing))
     return scores
+
+
+def _score_source(
+    source: Source, benchmark: Benchmark, group: str | None, method: Method, *, allow_missing: bool
+) -> Scores:
+    joined = join(source.listing, source.features, allow_missing=allow_missing)
+    tasks = plan(joined, benchmark, group)
+    if method.sample is not None:
+        tasks = sample_plan(tasks, method.sample, method.seed)
+    return score_joined(joined, tasks, method, source.features)
 
 
 def score_joined(joined: Joined, tasks: Plan, method: Method, features: Path) -> Scores:
@@ -102,7 +109,7 @@ def score_joined(joined: Joined, tasks: Plan, method: Method, features: Path) ->
     EvaluationError
         If a row has no direction under the cosine, or nothing to be compared with.
     """
-    space = Space(joined.features, method.metric)
+    space = Space(joined.features, method.metric, method.threads)
     classifier: Neighbours | LinearClassifier
     if method.classifier == "knn":
         classifier = Neighbours(space, tasks.training, method.k)
@@ -170,7 +177,8 @@ def _predictions(tasks: Plan, task: Task, answer: Answer, keys: pa.Array) -> pa.
 
 def _sha256(tasks: Plan, keys: pa.Array) -> str:
     rows = tasks.taking_part
-    return rows_sha256(keys.take(pa.array(rows)).to_pylist(), (tasks.label_names[tasks.labels[row]] for row in rows))
+    labels = pa.array(tasks.label_names, pa.string()).take(pa.array(tasks.labels[rows]))
+    return rows_sha256(keys.take(pa.array(rows)).to_pylist(), labels.to_pylist())
 
 
 def _check_directions(space: Space, tasks: Plan, joined: Joined, features: str) -> None:
