@@ -25,7 +25,7 @@ def check_files(data_set: DataSet, root: Path, keys: Sequence[str], sample: int)
     ----------
     keys : one path per row, relative to `root`
     """
-    missing = set(_missing(root, keys))
+    missing = set(missing_files(root, keys))
     if missing:
         first = [key for key in keys if key in missing]
         yield Finding("problem", f"{len(missing):,} of {len(keys):,} files are missing: {listed(first)}.")
@@ -37,8 +37,11 @@ def check_files(data_set: DataSet, root: Path, keys: Sequence[str], sample: int)
         yield from _sampled(data_set, root, [there[place] for place in places])
 
 
-def _missing(root: Path, keys: Sequence[str]) -> Iterator[str]:
-    """List each folder once: a look-up per file would take minutes on a network file system."""
+def missing_files(root: Path, keys: Sequence[str]) -> Iterator[str]:
+    """Yield the keys, paths from `root`, that are no files.
+
+    Lists each folder once: a look-up per file would take minutes on a network file system.
+    """
     by_folder: dict[str, list[str]] = defaultdict(list)
     for key in keys:
         by_folder[os.path.dirname(root / key)].append(key)  # noqa: PTH120 - a Path per row would cost more than the look-up

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from chammi_fast import __version__
-from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, sharing, synth, train
+from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, plate, sharing, synth, train
 from chammi_fast.cli.console import NOTHING_DONE, complain
 from chammi_fast.errors import ChammiFastError
 
@@ -35,6 +35,7 @@ for command in (
     holdout.holdout,
 ):
     app.command()(command)
+app.add_typer(plate.app, name="plate")
 
 
 def _version(wanted: bool) -> None:

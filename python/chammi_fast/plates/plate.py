@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from chammi_fast.errors import ChannelError, ManifestError
+from chammi_fast.plates.cells import is_table
 from chammi_fast.plates.folder import read_folder
 from chammi_fast.plates.illumination import illumination_files
 from chammi_fast.plates.load_data import read_load_data
 from chammi_fast.plates.locations import open_locations
 from chammi_fast.plates.names import Place, place
+from chammi_fast.plates.patterns import is_pattern
 from chammi_fast.plates.plate_map import read_plate_map
 from chammi_fast.plates.rows import ILLUMINATION, IMAGES, KEY, PLATE, REJECTED, SITE, WELL, Reading
 
@@ -249,7 +251,7 @@ def open_plate(
     ManifestError
         As `Plate.from_load_data` and `Plate.from_folder`.
     """
-    if Path(source).is_file():
+    if Path(source).is_file() or (is_table(Path(source)) and not is_pattern(str(source))):
         return Plate.from_load_data(
             source, locations=locations, illumination=illumination, plate_map=plate_map, images=images
         )
