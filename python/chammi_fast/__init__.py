@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chammi_fast.embedding import embed
+    from chammi_fast.embedding_table import EmbeddingTable
     from chammi_fast.evaluation import evaluate
     from chammi_fast.images import (
         Batch,
@@ -37,6 +38,7 @@ __all__ = [
     "Batch",
     "CropBatch",
     "CropSettings",
+    "EmbeddingTable",
     "Field",
     "ImageInfo",
     "Plate",
@@ -57,6 +59,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "EmbeddingTable": "embedding_table",
     "embed": "embedding",
     "evaluate": "evaluation",
     "load_model": "model",

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 EXTRA_OF = {
+    "anndata": "profile",
+    "copairs": "profile",
+    "pycytominer": "profile",
+    "pandas": "profile",
+    "polars": "profile",
     "faiss": "cpu",
     "fsspec": "remote",
     "onnx": "cpu",

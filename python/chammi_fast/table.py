@@ -47,6 +47,22 @@ def has_table(folder: Path) -> bool:
     return any(folder.glob(PART_PATTERN))
 
 
+def part_paths(folder: Path) -> list[Path]:
+    """Return the parts of an embedding table, in the order they were written.
+
+    Raises
+    ------
+    TableError
+        If there are none, or the run that writes them is not finished.
+    """
+    paths = sorted(folder.glob(PART_PATTERN))
+    if (folder / RUN_FOLDER / PUBLISHING).exists() or (not paths and (folder / RUN_FOLDER).exists()):
+        raise TableError(f"{folder}: its run is not finished: start the run again to finish it.")
+    if not paths:
+        raise TableError(f"{folder}: holds no {PART_PATTERN}.")
+    return paths
+
+
 def read_embeddings(folder: Path, columns: list[str] | None = None) -> pa.Table:
     """Read all parts of an embedding table, in the order they were written; of `columns` alone where they are given.
 
@@ -55,13 +71,8 @@ def read_embeddings(folder: Path, columns: list[str] | None = None) -> pa.Table:
     TableError
         If there are no parts, or a part is unreadable or lacks `key` or `embedding`.
     """
-    paths = sorted(folder.glob(PART_PATTERN))
-    if (folder / RUN_FOLDER / PUBLISHING).exists() or (not paths and (folder / RUN_FOLDER).exists()):
-        raise TableError(f"{folder}: its run is not finished: start the run again to finish it.")
-    if not paths:
-        raise TableError(f"{folder}: holds no {PART_PATTERN}.")
     parts = []
-    for path in paths:
+    for path in part_paths(folder):
         part = _read_parquet(path, columns)
         for column in (KEY_COLUMN, EMBEDDING_COLUMN):
             if column not in part.column_names:
