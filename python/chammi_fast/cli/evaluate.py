@@ -13,9 +13,12 @@ from chammi_fast.cli.console import console, warn_of_mixed_installations
 def evaluate(
     *,
     features: Annotated[Path, typer.Option(help="Folder of embedding tables, or MorphEm's features folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for scores.json and scores.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for scores.json, scores.csv and predictions.parquet.")],
     data: Annotated[Path | None, typer.Option(help="CHAMMI folder.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Any labelled table, in place of --data.")] = None,
+    task_file: Annotated[
+        Path | None, typer.Option(help="TOML or JSON file of tasks: labels, splits, groups (docs/evaluation.md).")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="The table's label column.")] = None,
     split: Annotated[
         str | None,
@@ -26,7 +29,29 @@ def evaluate(
         typer.Option(help="The table's group column: each row is also compared with its task's other groups."),
     ] = None,
     where: Annotated[str | None, typer.Option(help="Rows of the table to score, as in embed.")] = None,
+    classifier: Annotated[
+        Literal["knn", "sgd"], typer.Option(help="Nearest neighbours, or MorphEm's linear classifier.")
+    ] = "knn",
+    k: Annotated[int, typer.Option(min=1, help="Neighbours that vote.")] = 1,
     metric: Annotated[Literal["cosine", "l2"], typer.Option(help="Distance of the nearest neighbour.")] = "cosine",
+    diagnose: Annotated[
+        list[str] | None, typer.Option(help="Column, such as plate: how well is it predicted? May be repeated.")
+    ] = None,
+    exclude_same: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column, or 'plate,well': score again, comparing no row with rows of its own. May be repeated."
+        ),
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Results of another model: are the scores different? Writes comparison.json.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="A quick look at so many training rows and rows of each task.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for intervals; 0 for none.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap, the sample and the linear classifier.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="By default one per processor.")] = None,
     name: Annotated[str | None, typer.Option(help="Which <name>.npy, where a features folder has several.")] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Score what is there when rows have no embedding.")
@@ -37,24 +62,43 @@ def evaluate(
     chammi-fast evaluate --data CHAMMI --features features/ --out results/
 
     chammi-fast evaluate --manifest cells.csv --label label --split split --features features/ --out results/
+
+    chammi-fast evaluate --manifest cells.csv --task-file tasks.toml --features features/ --out results/
     """
+    from chammi_fast.evaluation import compare as compare_results
     from chammi_fast.evaluation import evaluate as run
-    from chammi_fast.evaluation import scores_table, write_scores
+    from chammi_fast.evaluation import read_scores, scores_table, write_comparison, write_scores
     from chammi_fast.files import results_folder
 
     warn_of_mixed_installations()
     with results_folder(out):
+        other = None if compare is None else read_scores(compare)
         scores = run(
             data,
             features=features,
             manifest=manifest,
+            task_file=task_file,
             label=label,
             split=split,
             group=group,
             where=where,
+            classifier=classifier,
+            k=k,
             metric=metric,
+            diagnose=diagnose or (),
+            exclude_same=exclude_same or (),
+            sample=sample,
+            resamples=resamples,
+            seed=seed,
+            threads=threads,
             allow_missing=allow_missing,
             name=name,
         )
         write_scores(scores, out)
-    console().print(scores_table(scores))
+        printer = console()
+        printer.print(scores_table(scores))
+        if compare is not None and other is not None:
+            names = (out.resolve().name, compare.resolve().name)
+            comparison = compare_results(scores, other, names=names, resamples=resamples, seed=seed)
+            write_comparison(comparison, out)
+            printer.print(comparison.table())

@@ -10,6 +10,7 @@ import msgspec
 
 from chammi_fast.errors import EvaluationError
 from chammi_fast.evaluation.benchmark import Benchmark, chammi, fingerprint, read_benchmark
+from chammi_fast.evaluation.comparison import Comparison, compare, write_comparison
 from chammi_fast.evaluation.confidence import Interval, Resampling
 from chammi_fast.evaluation.diagnostics import Diagnostics, Questions
 from chammi_fast.evaluation.display import scores_table
@@ -28,15 +29,18 @@ __all__ = [
     "Average",
     "ClassScores",
     "ClassifierName",
+    "Comparison",
     "Diagnostics",
     "Interval",
     "Metric",
     "Provenance",
     "Scores",
     "TaskScores",
+    "compare",
     "evaluate",
     "read_scores",
     "scores_table",
+    "write_comparison",
     "write_scores",
 ]
 

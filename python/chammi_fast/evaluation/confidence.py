@@ -86,6 +86,20 @@ class Cells:
             drawn[:, start:stop] = random.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
         return drawn
 
+    def exchanged(self, resamples: int, random: np.random.Generator) -> tuple[Cells, np.ndarray]:
+        """Let chance decide, row by row, which of two models made which of the row's predictions.
+
+        Returns
+        -------
+        Cells, and (R, their number) int64 counts.
+        """
+        swapped = random.binomial(self.counts, 0.5, size=(resamples, len(self.counts)))
+        truth = np.concatenate([self.truth, self.truth])
+        order = np.argsort(truth, kind="stable")
+        predicted = np.concatenate([self.predicted, self.predicted[:, ::-1]])[order]
+        both = Cells(truth[order], predicted, np.tile(self.counts, 2)[order], self.labels)
+        return both, np.concatenate([self.counts - swapped, swapped], axis=1)[:, order]
+
     def measure(self, counts: np.ndarray, model: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return accuracy and macro F1, (R,) float64 each, of (R, C) int64 counts as one model predicts them."""
         predicted = self.predicted[:, model]

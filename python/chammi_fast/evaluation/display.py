@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from chammi_fast.extras import require
+
+_DIAGNOSTICS_HEADING: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("question", "left"),
+    ("task", "left"),
+    ("test images", "right"),
+    ("accuracy", "right"),
+    ("baseline", "right"),
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Group
+    from rich.table import Table
 
     from chammi_fast.evaluation.confidence import Interval
     from chammi_fast.evaluation.scores import Scores
@@ -33,14 +42,47 @@ def scores_table(scores: Scores) -> Group:
     for name, average in scores.averages.items():
         row = (Text(name), "", "", f"{average.f1_macro:.3f}", _bounds(average.interval))
         table.add_row(*row, style="bold" if name == "CPS" else None)
-    return Group(table, *(Text(remark) for remark in remarks(scores)))
+    more = [_diagnostics_table(scores)] if _diagnostics(scores) else []
+    return Group(table, *more, *(Text(remark) for remark in remarks(scores)))
 
 
 def title(scores: Scores) -> str:
     """Say in a few words how labels were predicted."""
-    if scores.provenance.classifier == "sgd":
-        return "Scores of a linear classifier (SGD)"
-    return f"{scores.provenance.k}-nearest-neighbour scores ({scores.metric})"
+    provenance = scores.provenance
+    sample = "" if provenance.sample is None else f", a quick look at {provenance.sample:,} rows of each task"
+    if provenance.classifier == "sgd":
+        return f"Scores of a linear classifier (SGD){sample}"
+    return f"{provenance.k}-nearest-neighbour scores ({provenance.metric}){sample}"
+
+
+def _diagnostics(scores: Scores) -> list[tuple[str, ...]]:
+    """Return what was asked for, by task: question, task, images, accuracy, and what to compare it with.
+
+    That is the accuracy of always naming the most frequent value, or the task's accuracy without exclusion.
+    """
+    rows: list[tuple[str, ...]] = [
+        (f"predicting {column}", task, f"{one.n:,}", f"{one.accuracy:.3f}", f"{one.majority:.3f}")
+        for column, tasks in scores.diagnostics.predicting.items()
+        for task, one in tasks.items()
+    ]
+    rows += [
+        (f"without same {column}", task, f"{one.n:,}", f"{one.accuracy:.3f}", f"{scores.tasks[task].accuracy:.3f}")
+        for column, tasks in scores.diagnostics.excluding_same.items()
+        for task, one in tasks.items()
+    ]
+    return rows
+
+
+def _diagnostics_table(scores: Scores) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Batch effects", title_justify="left")
+    for heading, justify in _DIAGNOSTICS_HEADING:
+        table.add_column(heading, justify=justify)
+    for row in _diagnostics(scores):
+        table.add_row(*(Text(cell) for cell in row))
+    return table
 
 
 def remarks(scores: Scores) -> list[str]:
@@ -64,6 +106,11 @@ def remarks(scores: Scores) -> list[str]:
         f"{name}: a single test image has the label {', '.join(labels)}, so that its F1 hangs on that image"
         for name, labels in scores.labels_occurring_once.items()
     )
+    found.extend(
+        f"{name}: {count} of the classifier's fits had not converged after 100 passes"
+        for name, count in scores.unconverged.items()
+    )
+    found.extend(f"{question}: skipped, {reason}" for question, reason in scores.diagnostics.skipped.items())
     return found
 
 
@@ -88,7 +135,7 @@ def data_frame(scores: Scores) -> pd.DataFrame:
 
 def html_table(scores: Scores) -> str:
     """Return what a notebook shows."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (name, f"{task.n:,}", f"{task.accuracy:.3f}", f"{task.f1_macro:.3f}", _bounds(task.intervals.get("f1_macro")))
         for name, task in scores.tasks.items()
     ]
@@ -96,14 +143,17 @@ def html_table(scores: Scores) -> str:
         (name, "", "", f"{average.f1_macro:.3f}", _bounds(average.interval))
         for name, average in scores.averages.items()
     ]
-    heading = ("task", "test images", "accuracy", "macro F1", "95 % interval")
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    html = _html(title(scores), ("task", "test images", "accuracy", "macro F1", "95 % interval"), rows)
+    if diagnostics := _diagnostics(scores):
+        html += _html("Batch effects", tuple(heading for heading, _ in _DIAGNOSTICS_HEADING), diagnostics)
     notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(scores))
-    return (
-        f"<table><caption>{escape(title(scores))}</caption>"
-        f"<thead><tr>{''.join(f'<th>{name}</th>' for name in heading)}</tr></thead><tbody>{body}</tbody></table>"
-        + (f"<ul>{notes}</ul>" if notes else "")
-    )
+    return html + (f"<ul>{notes}</ul>" if notes else "")
+
+
+def _html(caption: str, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in heading)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _bounds(interval: Interval | None) -> str:
