@@ -9,15 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chammi_fast.embedding_table import EmbeddingTable, vectors
 from chammi_fast.errors import EvaluationError
 from chammi_fast.manifest import PATH_COLUMN
 from chammi_fast.table import (
     EMBEDDING_COLUMN,
     ERRORS_FILE,
     KEY_COLUMN,
-    embedding_matrix,
     has_table,
-    read_embeddings,
     read_errors,
 )
 
@@ -139,8 +138,8 @@ def _join_by_key(listing: Listing, folder: Path) -> Joined:
             f"its columns are {', '.join(listing.table.column_names)}."
         )
     listed = _unique_keys(listing.table.take(pa.array(listing.chosen)), PATH_COLUMN, listing.origin)
-    table = read_embeddings(folder, columns=[KEY_COLUMN, EMBEDDING_COLUMN])
-    embedded = _unique_keys(table, KEY_COLUMN, folder)
+    table = EmbeddingTable(folder)
+    embedded = _unique_keys(table.to_arrow([KEY_COLUMN]), KEY_COLUMN, folder)
     known = text_column(listing.table, PATH_COLUMN, listing.origin).unique()
     extra = np.flatnonzero(pc.is_null(pc.index_in(embedded, value_set=known)).to_numpy(zero_copy_only=False))
     if extra.size:
@@ -150,10 +149,20 @@ def _join_by_key(listing: Listing, folder: Path) -> Joined:
         )
     places = pc.fill_null(pc.index_in(listed, value_set=embedded), -1).to_numpy(zero_copy_only=False)
     present = np.flatnonzero(places >= 0)
-    matrix = embedding_matrix(table)
-    del table, embedded  # as large as the matrix
-    pa.default_memory_pool().release_unused()
-    return _joined(listing, matrix, places[present], present, "key")
+    return _joined(listing, _vectors(table, places[present]), present, "key")
+
+
+def _vectors(table: EmbeddingTable, places: np.ndarray) -> np.ndarray:
+    """Read the embeddings of some rows, (n,) int64 places, in this order: never more than a batch beside the result."""
+    matrix = np.empty((len(places), table.embedding_size), dtype=np.float32)
+    wanted = np.full(len(table), -1)
+    wanted[places] = np.arange(len(places))
+    start = 0
+    for batch in table.batches([EMBEDDING_COLUMN]):
+        rows = wanted[start : start + batch.num_rows]
+        matrix[rows[rows >= 0]] = vectors(batch)[rows >= 0]
+        start += batch.num_rows
+    return matrix
 
 
 def _join_by_position(listing: Listing, path: Path) -> Joined:
@@ -169,18 +178,17 @@ def _join_by_position(listing: Listing, path: Path) -> Joined:
         [np.isnan(matrix[start : start + _BLOCK_ROWS]).all(axis=1) for start in range(0, len(matrix), _BLOCK_ROWS)]
     )
     present = np.flatnonzero(~failed[places])
-    return _joined(listing, matrix, places[present], present, "position")
-
-
-def _joined(
-    listing: Listing, matrix: np.ndarray, places: np.ndarray, present: np.ndarray, how: Literal["key", "position"]
-) -> Joined:
+    places = places[present]
     in_order = len(places) == len(matrix) and bool((places == np.arange(len(places))).all())
+    return _joined(listing, matrix if in_order else matrix[places], present, "position")
+
+
+def _joined(listing: Listing, features: np.ndarray, present: np.ndarray, how: Literal["key", "position"]) -> Joined:
     return Joined(
         name=listing.name,
         origin=listing.origin,
         rows=listing.table.take(pa.array(listing.chosen[present])),
-        features=matrix if in_order else matrix[places],
+        features=features,
         joined=how,
         missing=len(listing.chosen) - len(present),
     )
