@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from chammi_fast.embedding import embed
     from chammi_fast.embedding_table import EmbeddingTable
-    from chammi_fast.evaluation import evaluate
+    from chammi_fast.evaluation import compare, evaluate
     from chammi_fast.images import (
         Batch,
         CropBatch,
@@ -44,6 +44,7 @@ __all__ = [
     "Plate",
     "Preprocess",
     "__version__",
+    "compare",
     "cut_crops",
     "embed",
     "evaluate",
@@ -60,6 +61,7 @@ __all__ = [
 
 _HOME = {
     "EmbeddingTable": "embedding_table",
+    "compare": "evaluation",
     "embed": "embedding",
     "evaluate": "evaluation",
     "load_model": "model",

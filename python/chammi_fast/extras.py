@@ -28,6 +28,7 @@ EXTRA_OF = {
     "accelerate": "train",
     "matplotlib": "train",
     "scipy": "plates",
+    "sklearn": "report",
 }
 # Distributions that install the same files: whichever was installed last has overwritten part of the other.
 OVERLAPPING = (("onnxruntime", "onnxruntime-gpu"), ("faiss-cpu", "faiss-gpu"))
