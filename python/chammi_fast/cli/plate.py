@@ -8,14 +8,49 @@ from typing import Annotated, Literal
 
 import typer
 
-from chammi_fast.cli.console import SOME_FAILED, console
+from chammi_fast.cli.console import SOME_FAILED, console, image_progress
 
-app = typer.Typer(help="Look at plates of a screen.", no_args_is_help=True)
+app = typer.Typer(help="Look at plates of a screen, or make synthetic ones.", no_args_is_help=True)
 
 
 @app.callback()
 def _plate() -> None:
     pass
+
+
+@app.command()
+def synth(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist or be empty.")],
+    plates: Annotated[int, typer.Option(min=1, help="Plates of the same layout.")] = 1,
+    wells: Annotated[int, typer.Option(help="Wells of a plate: 384, 96, 24 or 6.")] = 384,
+    sites: Annotated[int, typer.Option(min=1, help="Fields of view per well.")] = 2,
+    cells: Annotated[int, typer.Option(min=1, help="About so many cells per field.")] = 12,
+    size: Annotated[int, typer.Option(min=64, help="Side of the images in pixels.")] = 256,
+    compounds: Annotated[int, typer.Option(min=0, help="Compounds; the wells that they leave hold the control.")] = 30,
+    replicates: Annotated[int, typer.Option(min=1, help="Wells of each compound on each plate.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels.")] = 0,
+) -> None:
+    """Make plates of painted cells with planted effects: 16-bit images, LoadData, cells, plate map.
+
+    chammi-fast plate synth --out screen/ --wells 96 --compounds 12 --replicates 4
+    """
+    from chammi_fast.synthetic.plate import PlateDesign, synthesise_plate
+
+    design = PlateDesign(
+        plates=plates,
+        wells=wells,
+        sites=sites,
+        cells=cells,
+        size_px=size,
+        compounds=compounds,
+        replicates=replicates,
+        seed=seed,
+    )
+    with image_progress() as progress:
+        synthesise_plate(out, design, progress=lambda done, total: progress("fields", done, total))
+    fields = plates * wells * sites
+    console().print(f"{fields:,} fields of {plates} plates -> {out / 'load_data.csv'}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -193,11 +193,11 @@ def paint_cp(rng: np.random.Generator, subject: Subject) -> Tape:
         spacing_px=70 * size,
     )
     scene = build(rng, (CP.height, CP.channel_width), body, place(rng, body))
-    planes = np.stack(_cell_painting(scene, effect, dose))
+    planes = np.stack(cell_painting(scene, effect, dose))
     return digitise(rng, expose(rng, planes, subject.look, LEVELS["CP"]), subject.look)
 
 
-def _cell_painting(scene: Scene, effect: Effect, dose: float) -> list[Plane]:
+def cell_painting(scene: Scene, effect: Effect, dose: float) -> list[Plane]:
     """Nucleus, ER, RNA, Golgi and mitochondria of a scene."""
     holes = np.clip(scene.noise(1.6) - np.float32(2.2 - 2.2 * dose * effect.vacuoles), 0, 0.8) * scene.cytoplasm
     granules = np.clip(scene.noise(0.8) - 1.2, 0, 1) * np.float32(1.2 * dose * effect.granules) * scene.cytoplasm
