@@ -79,7 +79,7 @@ def probe_any(path: str) -> ImageInfo:
     """Read the header of an image that may be named by a URL (`chammi_fast.images.probe`); fetches all of it."""
     if not is_url(path):
         return probe(path)
-    fetched = _fetch(path)
+    fetched = fetch(path)
     if isinstance(fetched, ImageStatus):
         raise fetched.error()
     try:
@@ -111,7 +111,7 @@ def _stream_fetched(plan: StreamPlan) -> Iterator[Batch]:
             while starts and len(pending) <= plan.look_ahead:
                 first = starts.popleft()
                 paths = plan.paths[first : first + plan.batch_size]
-                fetches = {place: fetchers.submit(_fetch, path) for place, path in enumerate(paths) if is_url(path)}
+                fetches = {place: fetchers.submit(fetch, path) for place, path in enumerate(paths) if is_url(path)}
                 pending.append(reader.submit(_read, plan, first, fetches))
             yield pending.popleft().result()
     finally:
@@ -150,7 +150,7 @@ def _open(plan: StreamPlan, sources: Sequence[Source], first: int, look_ahead: i
     )
 
 
-def _fetch(url: str) -> bytes | ImageStatus:
+def fetch(url: str) -> bytes | ImageStatus:
     """Return a file's bytes, or why there are none. File systems raise anything; one file's fault stays that file's."""
     fsspec: Any = require("fsspec", purpose="reading images from URLs")
     try:

@@ -98,6 +98,11 @@ class RunFolder:
         """Shards that are not done, ascending."""
         return [shard for shard in self.shards if shard not in self.done]
 
+    @property
+    def rows(self) -> int:
+        """Rows of the finished shards, failed ones included."""
+        return sum(entry.rows + entry.failed for entry in self.done.values())
+
     def __enter__(self) -> Self:
         return self
 

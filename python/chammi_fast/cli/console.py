@@ -36,8 +36,8 @@ def console() -> Console:
 
 
 @contextmanager
-def image_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a callback (name, done, total) that draws one bar per name, with images/s and the time left, on stderr."""
+def image_progress(unit: str = "images") -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a callback (name, done, total) that draws one bar per name, with the rate and the time left, on stderr."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -54,7 +54,9 @@ def image_progress() -> Iterator[Callable[[str, int, int], None]]:
     class ImagesPerSecond(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:,.0f} images/s", style="progress.data.speed")
+            return Text(
+                "" if speed is None else f"{speed:,.{0 if speed >= 10 else 1}f} {unit}/s", style="progress.data.speed"
+            )
 
     columns = (
         TextColumn("{task.description:<16}"),

@@ -11,6 +11,7 @@ from chammi_fast.cli.console import SOME_FAILED, complain, console, image_progre
 
 if TYPE_CHECKING:
     from chammi_fast.embedding import EmbedReport
+    from chammi_fast.images import CropSettings
 
 
 def embed(
@@ -31,6 +32,29 @@ def embed(
         str | None,
         typer.Option(help="The table's channels in image order: NAME or SOURCE=NAME,..., or a configuration (CP)."),
     ] = None,
+    plate: Annotated[
+        str | None, typer.Option(help="LoadData table, folder or pattern of a plate's fields; its cells are embedded.")
+    ] = None,
+    locations: Annotated[
+        str | None, typer.Option(help="The plate's cells: a table, or a folder or pattern of tables or masks.")
+    ] = None,
+    illumination: Annotated[
+        str, typer.Option(help="The plate's illumination functions: auto, none, or a folder or pattern.")
+    ] = "auto",
+    plate_map: Annotated[Path | None, typer.Option(help="What is in each of the plate's wells: a table.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Where the plate's images lie, if not where the table says.")
+    ] = None,
+    crop_size: Annotated[int, typer.Option(min=1, help="Side of the square around each cell, in pixels.")] = 160,
+    edge: Annotated[
+        Literal["reflect", "constant", "skip"], typer.Option(help="What lies beyond a field's edge.")
+    ] = "reflect",
+    scale: Annotated[
+        str, typer.Option(metavar="field|crop|LOW:HIGH", help="What becomes 0 and 1: see docs/screening.md.")
+    ] = "field",
+    neighbours: Annotated[
+        Literal["keep", "mask"], typer.Option(help="Whether pixels of other cells are set to 0 (needs masks).")
+    ] = "keep",
     where: Annotated[
         str | None, typer.Option(help="Rows of the table to embed, such as 'chunk == \"SBS\" and channels >= 2'.")
     ] = None,
@@ -78,15 +102,18 @@ def embed(
         Path | None, typer.Option(help="What chammi-fast plan wrote: how all parts of the run are computed.")
     ] = None,
 ) -> None:
-    """Turn images into embeddings, one Parquet table per data set.
+    """Turn images, or the cells of a plate, into embeddings: one Parquet table per data set or plate.
 
     chammi-fast embed --model hypernet.onnx --data CHAMMI --out features/
 
     chammi-fast embed --model hypernet.onnx --manifest cells.csv --channels CP/nucleus,er --out features/
+
+    chammi-fast embed --model hypernet.onnx --plate load_data.csv --locations DIR --channels DNA=nucleus,... --out out/
     """
     from chammi_fast.embedding import EmbedSettings
     from chammi_fast.embedding import embed as run
     from chammi_fast.model import load_model
+    from chammi_fast.plates import open_plate
 
     warn_of_mixed_installations()
     settings = EmbedSettings(
@@ -107,7 +134,13 @@ def embed(
         shard=shard,
         plan=str(plan or ""),
     )
-    with image_progress() as progress:
+    if plate is None and (locations is not None or plate_map is not None or images is not None):
+        raise typer.BadParameter("locations, plate map and images belong to a plate.", param_hint="--plate")
+    opened = None
+    if plate is not None:
+        opened = open_plate(plate, locations=locations, illumination=illumination, plate_map=plate_map, images=images)
+    crops = None if opened is None else _crops(crop_size, edge, scale, neighbours)
+    with image_progress("images" if opened is None else "fields") as progress:
         reports = run(
             load_model(model, spec=spec),
             out=out,
@@ -116,6 +149,8 @@ def embed(
             manifest=manifest,
             channels=channels,
             where=where,
+            plate=opened,
+            crops=crops,
             settings=settings,
             progress=progress,
             told=complain,
@@ -133,6 +168,24 @@ def _number(batch_size: str) -> int:
     if not batch_size.isdecimal() or int(batch_size) < 1:
         raise typer.BadParameter(f"'{batch_size}' is neither auto nor a number of images.", param_hint="--batch-size")
     return int(batch_size)
+
+
+def _crops(
+    size_px: int, edge: Literal["reflect", "constant", "skip"], scale: str, neighbours: Literal["keep", "mask"]
+) -> CropSettings:
+    from chammi_fast.images import CropSettings
+
+    if scale == "field":
+        return CropSettings(size_px, edge, "field", neighbours=neighbours)
+    if scale == "crop":
+        return CropSettings(size_px, edge, "crop", neighbours=neighbours)
+    low, _, high = scale.partition(":")
+    try:
+        return CropSettings(size_px, edge, "range", range=(float(low), float(high)), neighbours=neighbours)
+    except ValueError:
+        raise typer.BadParameter(
+            f"'{scale}' is neither field nor crop nor two numbers such as 0:4095.", param_hint="--scale"
+        ) from None
 
 
 def _print_report(report: EmbedReport) -> None:

@@ -17,6 +17,9 @@ from chammi_fast.model import Model, load_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from chammi_fast.images import CropSettings
+    from chammi_fast.plates import Plate
+
 __all__ = ["EmbedReport", "EmbedSettings", "MergeReport", "Plan", "embed", "merge", "plan"]
 
 
@@ -29,11 +32,13 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
     manifest: str | Path | None = None,
     channels: str | None = None,
     where: str | None = None,
+    plate: Plate | None = None,
+    crops: CropSettings | None = None,
     settings: EmbedSettings | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> list[EmbedReport]:
-    """Embed a CHAMMI folder, or any table of images.
+    """Embed a CHAMMI folder, any table of images, or the cells of a plate.
 
     Parameters
     ----------
@@ -44,6 +49,9 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
     manifest : a CSV or Parquet table with `file_path`, and `channel_width` where the images are tapes
     channels : the table's channels in image order, in the channel grammar
     where : keep only these rows of `manifest`
+    plate : fields of view, whose cells are cut out as they are read; `channels` says which channel of the model each of
+        its channels is (``DNA=nucleus,ER=er``)
+    crops : how its cells are cut out
     progress : called with (name, images done, images in all) after every batch
     told : called with a sentence about how the network will be run, before it is
 
@@ -57,7 +65,7 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
         If nothing can be done; under ``settings.strict`` also for the first image that fails.
     """
     settings = settings or EmbedSettings()
-    inputs = Inputs(data, data_sets, manifest, channels, where)
+    inputs = Inputs(data, data_sets, manifest, channels, where, plate, crops)
     model = model if isinstance(model, Model) else load_model(model)
     jobs = inputs.jobs(model, Path(out), settings)
     files = find_files(model, settings.precision)
@@ -80,6 +88,8 @@ def plan(  # noqa: PLR0913 - as `embed`
     manifest: str | Path | None = None,
     channels: str | None = None,
     where: str | None = None,
+    plate: Plate | None = None,
+    crops: CropSettings | None = None,
     settings: EmbedSettings | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> Plan:
@@ -88,7 +98,7 @@ def plan(  # noqa: PLR0913 - as `embed`
     Parameters
     ----------
     out : the plan's file (JSON)
-    model, data, data_sets, manifest, channels, where, settings, told : as for `embed`
+    model, data, data_sets, manifest, channels, where, plate, crops, settings, told : as for `embed`
 
     Raises
     ------
@@ -96,7 +106,7 @@ def plan(  # noqa: PLR0913 - as `embed`
         As `embed` does before it reads images; and if the file cannot be written.
     """
     settings = settings or EmbedSettings()
-    inputs = Inputs(data, data_sets, manifest, channels, where)
+    inputs = Inputs(data, data_sets, manifest, channels, where, plate, crops)
     model = model if isinstance(model, Model) else load_model(model)
     jobs = inputs.jobs(model, Path(out).parent, settings)
     return make_plan(Path(out), find_files(model, settings.precision), jobs, settings, told)

@@ -25,7 +25,7 @@ from chammi_fast.runtime.form import describe
 from chammi_fast.table import KEY_COLUMN, embedding_matrix, make_errors, make_part, read_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from chammi_fast.choosing import Files
@@ -61,7 +61,7 @@ def embed_table(
     shards = settings.shards_of(work.shards)
     with RunFolder(job.folder, _record(bound, choice, job, settings), shards, settings.overwrite) as run:
         only = _reopened(run) if settings.retry_errors else None
-        before, total = work.rows_of(sorted(run.done)), work.rows_of(shards)
+        before, begun = run.rows, work.steps(sorted(run.done))
         pace = pace_of(files.named, job, settings, form.fixed_batch or settings.batch_size or USUAL_BATCH)
         filling = _Filling(run, work, bound, settings, only)
         if run.todo:
@@ -69,14 +69,14 @@ def embed_table(
                 for piece in work.pieces(run.todo, pace, only):
                     filling.add(piece, writer)
                     if progress is not None:
-                        progress(work.name, before + filling.rows, total)
+                        progress(work.name, begun + filling.steps, work.steps(shards))
                     del piece  # or its batch would be kept while the next one is waited for
                 filling.wait()
-        failed = sum(entry.failed for entry in run.done.values())
+        total, failed = run.rows, sum(entry.failed for entry in run.done.values())
         run.record |= {"images": total, "failed": failed}
         run.finish()
         if settings.npy and failed < total:
-            _write_npy(job.folder / f"{files.named.path.stem}.npy", run, work, shards, bound.embedding_size)
+            _write_npy(job.folder / f"{files.named.path.stem}.npy", run, work, bound.embedding_size)
     cause = filling.first_cause or (_first_cause(job.folder) if failed < total else "")
     return EmbedReport(work.name, job.folder, total, failed, before, time.perf_counter() - started, choice, cause)
 
@@ -90,7 +90,7 @@ class _Filling:
     bound: BoundModel
     settings: EmbedSettings
     only: dict[int, set[str]] | None
-    rows: int = 0
+    steps: int = 0
     first_cause: str = ""
     _parts: list[tuple[Piece, np.ndarray]] = field(default_factory=list)
     _errors: list[tuple[str, ImageStatus]] = field(default_factory=list)
@@ -98,7 +98,7 @@ class _Filling:
 
     def add(self, piece: Piece, writer: ThreadPoolExecutor) -> None:
         good = np.fromiter((one.ok for one in piece.status), dtype=bool, count=len(piece.status))
-        for key, status in zip(piece.keys, piece.status, strict=True):
+        for key, status in (*zip(piece.keys, piece.status, strict=True), *piece.failures):
             if not status.ok:
                 if self.settings.strict:
                     raise status.error()
@@ -113,7 +113,7 @@ class _Filling:
             images=images[:0],
         )
         self._parts.append((kept, vectors))
-        self.rows += len(piece.status)
+        self.steps += piece.steps
         if piece.last:
             self.wait()
             self._writing = writer.submit(self._write, piece.shard, self._parts, self._errors)
@@ -166,7 +166,7 @@ def _record(bound: BoundModel, choice: Choice, job: Job, settings: EmbedSettings
             "channels": [channel.token for channel in bound.channels],
             "compiled_form": form,
             "inputs_sha256": work.sha256(),
-            "settings": {"mask": settings.mask, "store": settings.store, "shards": work.shards},
+            "settings": {"mask": settings.mask, "store": settings.store, "shards": work.shards} | work.settings(),
         },
         "settings": asdict(settings),
         "versions": _versions(),
@@ -174,16 +174,16 @@ def _record(bound: BoundModel, choice: Choice, job: Job, settings: EmbedSettings
     }
 
 
-def _write_npy(path: Path, run: RunFolder, work: Work, shards: Sequence[int], size: int) -> None:
+def _write_npy(path: Path, run: RunFolder, work: Work, size: int) -> None:
     """Write the vectors as MorphEm does: (N, D) float32 in row order, NaN for a failed image."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": (work.rows_of(shards), size)}
+    keys = {shard: work.keys(shard) for shard in sorted(run.done)}
+    header = {"descr": "<f4", "fortran_order": False, "shape": (sum(map(len, keys.values())), size)}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for shard in shards:
+        for shard, names in keys.items():
             part = parquet.read_table(run.part(shard))
-            keys = work.keys(shard)
-            places = pc.index_in(part[KEY_COLUMN], pa.array(keys, pa.string())).to_numpy()
-            rows = np.full((len(keys), size), np.nan, dtype="<f4")
+            places = pc.index_in(part[KEY_COLUMN], pa.array(names, pa.string())).to_numpy()
+            rows = np.full((len(names), size), np.nan, dtype="<f4")
             if len(part):
                 rows[places] = embedding_matrix(part)
             file.write(rows.tobytes())

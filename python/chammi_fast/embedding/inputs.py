@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chammi_fast.embedding.plate_work import PlateWork
 from chammi_fast.embedding.settings import Job
 from chammi_fast.embedding.work import ManifestWork
 from chammi_fast.errors import ChannelError, ManifestError
+from chammi_fast.images import CropSettings
 from chammi_fast.manifest import chammi_data_sets, chammi_manifest, table_manifest
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from chammi_fast.embedding.settings import EmbedSettings
     from chammi_fast.model import Model
+    from chammi_fast.plates import Plate
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,37 @@ class Inputs:
     manifest: str | Path | None = None
     channels: str | None = None
     where: str | None = None
+    plate: Plate | None = None
+    crops: CropSettings | None = None
 
     def __post_init__(self) -> None:
-        if self.manifest is None:
-            if self.data is None:
-                raise ManifestError("name what to embed: a CHAMMI folder (data) or a table of images (manifest).")
-            if self.channels is not None or self.where is not None:
-                raise ManifestError("channels and where belong to a table of your own: name it as manifest.")
-            if isinstance(self.data_sets, str):
-                raise ManifestError(f"data_sets is a list of names, such as ['{self.data_sets}'].")
+        if self.plate is not None:
+            self._check_plate(self.plate)
+        elif self.crops is not None:
+            raise ManifestError("crops are cut out of a plate's fields: name a plate.")
+        elif self.manifest is None:
+            self._check_chammi()
         elif self.channels is None:
             raise ChannelError(f"{self.manifest}: name its channels in image order, such as channels='nucleus,er'.")
         elif self.data_sets:
             raise ManifestError("a data set is a part of a CHAMMI folder: choose the rows of a table with where.")
+
+    def _check_plate(self, plate: Plate) -> None:
+        if self.channels is None:
+            raise ChannelError(
+                f"{plate.origin}: say which channel of the model each of its channels is, such as "
+                f"channels='{plate.channels[0]}=nucleus'; its channels are {', '.join(plate.channels)}."
+            )
+        if any(value is not None for value in (self.data, self.data_sets, self.manifest, self.where)):
+            raise ManifestError("a plate is embedded by itself: leave out data, data_sets, manifest and where.")
+
+    def _check_chammi(self) -> None:
+        if self.data is None:
+            raise ManifestError("name what to embed: a CHAMMI folder, a table of images (manifest), or a plate.")
+        if self.channels is not None or self.where is not None:
+            raise ManifestError("channels and where belong to a table of your own: name it as manifest.")
+        if isinstance(self.data_sets, str):
+            raise ManifestError(f"data_sets is a list of names, such as ['{self.data_sets}'].")
 
     def jobs(self, model: Model, out: Path, settings: EmbedSettings) -> list[Job]:
         """Return a job for each embedding table.
@@ -55,6 +76,10 @@ class Inputs:
         ChammiFastError
             If a table cannot be read, or its images do not have the channels.
         """
+        if self.plate is not None:
+            named = model.resolve(self.channels or "", unknown=settings.unknown)
+            plate = self.plate.select([channel.source for channel in named])
+            return [Job(PlateWork(plate, self.crops or CropSettings()), self.channels or "", out)]
         if self.manifest is not None:
             table = table_manifest(self.manifest, root=self.data, where=self.where)
             jobs = [Job(ManifestWork(table), self.channels or "", out)]

@@ -1,9 +1,9 @@
-"""What a run embeds, in shards that are always the same: the rows of a manifest."""
+"""What a run embeds, in shards that are always the same; such as the rows of a manifest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Piece:
     images : (N, C, H, W) float32; failed ones are NaN
     status : one per image
     last : whether the shard ends here
+    steps : progress that it stands for, see `Work.steps`
+    failures : keys that have no row here and what is wrong with them, such as a field that cannot be read
     """
 
     shard: int
@@ -45,6 +47,8 @@ class Piece:
     images: np.ndarray
     status: tuple[ImageStatus, ...]
     last: bool
+    steps: int
+    failures: tuple[tuple[str, ImageStatus], ...] = ()
 
 
 class Work(Protocol):
@@ -56,14 +60,14 @@ class Work(Protocol):
     origin : the table's file
     root : the folder that its paths start from
     shards : how many there are
-    total : rows in all
+    unit : of progress
     """
 
     name: str
     origin: Path
     root: Path
     shards: int
-    total: int
+    unit: str
 
     def sha256(self) -> str:
         """Hash all that decides the table, besides the model and the settings."""
@@ -74,8 +78,11 @@ class Work(Protocol):
     def keys(self, shard: int) -> Sequence[str]:
         """Return the keys of a shard's rows, in order."""
 
-    def rows_of(self, shards: Sequence[int]) -> int:
-        """Count the rows of some shards."""
+    def settings(self) -> dict[str, Any]:
+        """Return what else decides the table: JSON."""
+
+    def steps(self, shards: Sequence[int]) -> int:
+        """Count what progress is counted in, in some shards."""
 
     def pieces(self, shards: Sequence[int], pace: Pace, only: dict[int, set[str]] | None) -> Iterator[Piece]:
         """Read the images of some shards, in order; of those in `only` (shard -> keys) where it is given."""
@@ -87,12 +94,13 @@ class Work(Protocol):
 class ManifestWork:
     """The rows of a manifest, `ROWS_PER_SHARD` of them a shard."""
 
+    unit = "images"
+
     def __init__(self, manifest: Manifest) -> None:
         check_columns(manifest.table.column_names)
         self._manifest = manifest
         self.name, self.origin, self.root = manifest.name, manifest.origin, manifest.root
-        self.total = len(manifest)
-        self.shards = -(-self.total // ROWS_PER_SHARD)
+        self.shards = -(-len(manifest) // ROWS_PER_SHARD)
 
     def sha256(self) -> str:
         """Hash the manifest's columns and rows."""
@@ -102,7 +110,11 @@ class ManifestWork:
         """Return the keys of a shard's rows, in order."""
         return self._manifest.keys[shard * ROWS_PER_SHARD : (shard + 1) * ROWS_PER_SHARD]
 
-    def rows_of(self, shards: Sequence[int]) -> int:
+    def settings(self) -> dict[str, Any]:
+        """Return nothing: the manifest and the model say all."""
+        return {}
+
+    def steps(self, shards: Sequence[int]) -> int:
         """Count the rows of some shards."""
         return sum(len(self.keys(shard)) for shard in shards)
 
@@ -125,12 +137,13 @@ class ManifestWork:
                     images=batch.images[some],
                     status=batch.status[some],
                     last=last,
+                    steps=int(some.stop - some.start),
                 )
             del batch  # or it would be kept while the next one is waited for
 
     def sample(self, pace: Pace) -> np.ndarray:
         """Load those of the first few images that can be read."""
-        few = np.arange(min(pace.batch_size, self.total))
+        few = np.arange(min(pace.batch_size, len(self._manifest)))
         for batch in stream_any(self._plan(few, pace)):
             good = np.fromiter((one.ok for one in batch.status), dtype=bool, count=len(batch.status))
             images: np.ndarray = batch.images[good]
@@ -155,7 +168,7 @@ class ManifestWork:
         return None
 
     def _rows(self, shard: int, only: dict[int, set[str]] | None) -> np.ndarray:
-        rows = np.arange(shard * ROWS_PER_SHARD, min((shard + 1) * ROWS_PER_SHARD, self.total))
+        rows = np.arange(shard * ROWS_PER_SHARD, min((shard + 1) * ROWS_PER_SHARD, len(self._manifest)))
         if only is None:
             return rows
         wanted = only.get(shard, set())
@@ -164,7 +177,7 @@ class ManifestWork:
     def _plan(self, rows: np.ndarray, pace: Pace) -> StreamPlan:
         manifest = self._manifest
         paths, widths = manifest.paths, manifest.channel_widths
-        whole = len(rows) == self.total
+        whole = len(rows) == len(manifest)
         return StreamPlan(
             paths if whole else [paths[row] for row in rows.tolist()],
             widths if whole or widths is None else [widths[row] for row in rows.tolist()],
