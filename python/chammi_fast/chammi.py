@@ -23,15 +23,14 @@ class Task:
     ----------
     name : the task's boolean column in ``enriched_meta.csv`` and its value of `train_test_split`
     rows : published number of test rows
-    leave_out : column of the groups left out one at a time, or None where the training rows alone are the reference
-    cps_weight : the task's weight in the CHAMMI Performance Score; 0 for the in-distribution Task_one
+    leave_out : column of the groups left out one at a time, or None where the training rows alone are the reference;
+        how tasks are scored is said in ``assets/tasks/chammi.toml``
     novel_labels : labels of the task that no training row has
     """
 
     name: str
     rows: int
     leave_out: str | None = None
-    cps_weight: float = 0.0
     novel_labels: tuple[str, ...] = ()
 
 
@@ -79,7 +78,7 @@ ALLEN = DataSet(
     images=65_103,
     train_rows=31_060,
     train_labels=("M0", "M1M2", "M3", "M4M5", "M6M7_complete", "M6M7_single"),
-    tasks=(Task("Task_one", 12_419), Task("Task_two", 21_624, cps_weight=1 / 3)),
+    tasks=(Task("Task_one", 12_419), Task("Task_two", 21_624)),
     mean=(0.17299604, 0.21203263, 0.06717164),
     std=(0.1803914, 0.1947802, 0.08771174),
     id_column="ID",
@@ -96,12 +95,11 @@ HPA = DataSet(
     train_labels=("golgi apparatus", "microtubules", "mitochondria", "nuclear speckles"),
     tasks=(
         Task("Task_one", 13_051),
-        Task("Task_two", 5_994, cps_weight=1 / 6),
+        Task("Task_two", 5_994),
         Task(
             "Task_three",
             15_166,
             leave_out="cell_type",
-            cps_weight=1 / 6,
             novel_labels=("nucleoplasm", "cytosol", "endoplasmic reticulum"),
         ),
     ),
@@ -121,13 +119,12 @@ CP = DataSet(
     train_labels=("BRD-A29260609", "BRD-K04185004", "BRD-K21680192", "DMSO"),
     tasks=(
         Task("Task_one", 13_065),
-        Task("Task_two", 16_395, cps_weight=1 / 9),
-        Task("Task_three", 10_075, cps_weight=1 / 9),
+        Task("Task_two", 16_395),
+        Task("Task_three", 10_075),
         Task(
             "Task_four",
             12_350,
             leave_out="Plate",
-            cps_weight=1 / 9,
             novel_labels=("BRD-K11129031", "BRD-K62310379", "BRD-K77947974"),
         ),
     ),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from chammi_fast.chammi import DATA_SETS
 from chammi_fast.errors import TrainingError
 from chammi_fast.files import make_folder, write_text
 from chammi_fast.manifest import chammi_data_sets
@@ -91,12 +90,7 @@ def compare_held_out(
 
 
 def _generalisation(scores: Scores, names: Sequence[str]) -> dict[str, float]:
-    means = {}
-    for name in names:
-        found = [scores.tasks.get(f"{name}/{task.name}") for task in DATA_SETS[name].tasks if task.cps_weight > 0]
-        values = [task.f1_macro for task in found if task is not None]
-        means[name] = sum(values) / len(values) if values else float("nan")
-    return means
+    return {name: scores.averages[name].f1_macro if name in scores.averages else float("nan") for name in names}
 
 
 def _write(rows: Sequence[Row], names: Sequence[str], out: Path) -> None:
