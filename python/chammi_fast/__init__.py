@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from chammi_fast.model import load_model
     from chammi_fast.plates import Plate
+    from chammi_fast.reporting import report
 
 __version__ = "0.1.0"
 
@@ -55,6 +56,7 @@ __all__ = [
     "read_image",
     "read_planes",
     "refold",
+    "report",
     "stream_batches",
     "stream_crops",
 ]
@@ -65,6 +67,7 @@ _HOME = {
     "embed": "embedding",
     "evaluate": "evaluation",
     "load_model": "model",
+    "report": "reporting",
     "Plate": "plates",
 }
 

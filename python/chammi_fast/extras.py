@@ -27,6 +27,9 @@ EXTRA_OF = {
     "onnxscript": "train",
     "accelerate": "train",
     "matplotlib": "train",
+    "bokeh": "report",
+    "jinja2": "report",
+    "umap": "report",
     "scipy": "plates",
     "sklearn": "report",
 }

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from chammi_fast import __version__
-from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, plate, sharing, synth, train
+from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, plate, report, sharing, synth, train
 from chammi_fast.cli.console import NOTHING_DONE, complain
 from chammi_fast.errors import ChammiFastError
 
@@ -27,6 +27,7 @@ for command in (
     sharing.plan,
     sharing.merge,
     evaluate.evaluate,
+    report.report,
     check.check,
     synth.synth,
     export.export,

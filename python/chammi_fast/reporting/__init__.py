@@ -1,0 +1,86 @@
+"""Show results: one HTML page that opens from disk, and its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chammi_fast.errors import ReportError
+from chammi_fast.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chammi_fast.reporting.drawing import Figure
+
+__all__ = ["Report", "report"]
+
+NEEDED = ("bokeh", "umap", "jinja2", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes
+    ----------
+    page : the HTML file
+    figures : each with its files and what it shows
+    """
+
+    page: Path
+    figures: tuple[Figure, ...]
+
+    def _repr_html_(self) -> str:
+        """Show the page in a notebook, within a frame of its own."""
+        content = escape(self.page.read_text(encoding="utf-8"), quote=True)
+        frame = f'<iframe srcdoc="{content}" style="width:100%;height:640px;border:1px solid #888"></iframe>'
+        return f"<p>{escape(str(self.page))}</p>{frame}"
+
+
+def report(
+    results: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    batch: Sequence[str] = (),
+    map_cells: int = 2000,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Make a report of one or several evaluations.
+
+    Writes ``report.html``, which opens from disk and asks nothing of any network, and ``figures/*.png`` and ``*.svg``.
+    A part that cannot be made, because embeddings or images are not there any more, is explained on the page.
+
+    Parameters
+    ----------
+    results : folders that `evaluate` and `write_scores` left, or one of them
+    out : folder for the report; files of an earlier one are replaced
+    batch : columns whose values tell batches apart; by default those called plate, batch, source, well and the like
+    map_cells : at most about so many cells are put on the maps one can walk over; each makes the page larger by about
+        1 KB per channel
+    progress : called with what is being done
+
+    Raises
+    ------
+    ReportError
+        If no results are named, or a folder twice.
+    EvaluationError
+        If a folder does not hold the results of an evaluation.
+    MissingExtraError
+        If a library of the extra ``[report]`` is not installed.
+    OutputError
+        If a file cannot be written.
+    """
+    if map_cells < 1:
+        raise ReportError(f"map_cells must be at least 1, not {map_cells}.")
+    for module in NEEDED:
+        require(module, purpose="a report")
+    from chammi_fast.reporting.build import Settings, build
+    from chammi_fast.reporting.results import read_results
+
+    folders = [results] if isinstance(results, str | Path) else list(results)
+    settings = Settings(tuple(batch), map_cells)
+    page, figures = build(read_results(folders), Path(out), settings, progress or (lambda _: None))
+    return Report(page, tuple(figures))
