@@ -5,8 +5,9 @@ asked, and turn what became of each image into an error or a status.
 """
 
 from chammi_fast.images.batches import Batch, load_batch, stream_batches
+from chammi_fast.images.cropping import CropBatch, CropSettings, Field
 from chammi_fast.images.environment import apply_environment
-from chammi_fast.images.fields import CropBatch, CropSettings, Field, cut_crops, load_crops, stream_crops
+from chammi_fast.images.fields import cut_crops, load_crops, stream_crops
 from chammi_fast.images.preprocess import Preprocess
 from chammi_fast.images.reading import ImageInfo, probe, read_image, read_planes, refold
 from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus
