@@ -103,6 +103,10 @@ def remarks(scores: Scores) -> list[str]:
         for name, labels in scores.labels_unseen_in_training.items()
     )
     found.extend(
+        f"{name}: no row outside their group has the label {', '.join(labels)}"
+        for name, labels in scores.labels_in_one_group.items()
+    )
+    found.extend(
         f"{name}: a single test image has the label {', '.join(labels)}, so that its F1 hangs on that image"
         for name, labels in scores.labels_occurring_once.items()
     )

@@ -47,6 +47,8 @@ class Scores:
     skipped : data set or task to the reason why it has no scores
     labels_unseen_in_training : task to those of its labels that no training row has; without groups to leave out they
         cannot be predicted, and count as errors
+    labels_in_one_group : task to those of its labels that only rows of one group have, and no training row: with that
+        group left out they cannot be predicted, and count as errors
     labels_occurring_once : task to those of its labels that a single test row has: their F1 hangs on it alone
     unconverged : task to the number of fits of "sgd" that ended before they had converged
     diagnostics : batch effects, as far as they were asked for
@@ -62,6 +64,7 @@ class Scores:
     missing: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     labels_unseen_in_training: dict[str, list[str]] = field(default_factory=dict)
+    labels_in_one_group: dict[str, list[str]] = field(default_factory=dict)
     labels_occurring_once: dict[str, list[str]] = field(default_factory=dict)
     unconverged: dict[str, int] = field(default_factory=dict)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
@@ -98,6 +101,7 @@ class Scores:
             missing=self.missing | other.missing,
             skipped=self.skipped | other.skipped,
             labels_unseen_in_training=self.labels_unseen_in_training | other.labels_unseen_in_training,
+            labels_in_one_group=self.labels_in_one_group | other.labels_in_one_group,
             labels_occurring_once=self.labels_occurring_once | other.labels_occurring_once,
             unconverged=self.unconverged | other.unconverged,
             diagnostics=self.diagnostics.joined_with(other.diagnostics),

@@ -134,7 +134,6 @@ def score_joined(joined: Joined, tasks: Plan, method: Method, features: Path) ->
 
 def _score_tasks(tasks: Plan, classifier: Neighbours | LinearClassifier, keys: pa.Array) -> Scores:
     scores, predictions = Scores(), [SCHEMA.empty_table()]
-    known = set(tasks.labels[tasks.training].tolist())
     for task in tasks.tasks:
         answer = classifier.predict(task, tasks.labels)
         _check_answered(task, answer)
@@ -143,10 +142,13 @@ def _score_tasks(tasks: Plan, classifier: Neighbours | LinearClassifier, keys: p
         predictions.append(_predictions(tasks, task, answer, keys))
         if answer.unconverged:
             scores.unconverged[task.name] = answer.unconverged
-        if novel := sorted(tasks.label_names[code] for code in set(truth.tolist()) - known):
-            scores.labels_unseen_in_training[task.name] = novel
         if single := [label for label, one in found.per_class.items() if one.n == 1]:
             scores.labels_occurring_once[task.name] = single
+        novel = np.setdiff1d(truth, tasks.labels[tasks.training])
+        if novel.size and tasks.training.size:
+            scores.labels_unseen_in_training[task.name] = sorted(tasks.label_names[code] for code in novel)
+        if alone := [code for code in novel if task.groups is not None and np.ptp(task.groups[truth == code]) == 0]:
+            scores.labels_in_one_group[task.name] = sorted(tasks.label_names[code] for code in alone)
     return replace(scores, predictions=pa.concat_tables(predictions))
 
 

@@ -171,8 +171,11 @@ def _check_plan(
     if not tasks and set(skipped.values()) <= {"it has no rows"}:
         raise EvaluationError(f"{joined.origin}: no row belongs to a task{held}.")
     if not training.size and any(task.groups is None for task in tasks):
-        wanted = " or ".join(f"'{value}'" for value in benchmark.train) or f"one of {benchmark.train_where}"
-        raise EvaluationError(f"{joined.origin}: no row is {wanted}{held}.")
+        named = [f"'{value}'" for value in benchmark.train]
+        if benchmark.train_where is not None:
+            named.append(f"one where {benchmark.train_where}")
+        wanted = f"no row is {' and '.join(named)}{held}" if named else "the task file names no training rows"
+        raise EvaluationError(f"{joined.origin}: {wanted}.")
 
 
 def _labels(joined: Joined, wanted: tuple[str, ...], parts: list[np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
