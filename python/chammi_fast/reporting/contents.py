@@ -8,6 +8,7 @@ from chammi_fast.evaluation.display import remarks, title
 from chammi_fast.reporting import explorer, published, tables, words
 from chammi_fast.reporting.drawing import kind_style
 from chammi_fast.reporting.page import Origin, Page, Tile
+from chammi_fast.reporting.pairs import compare_results
 from chammi_fast.reporting.radar import FEWEST_TASKS
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def make_page(
     """
     map_data, map_remarks = explorer.payload(maps) if maps else (None, [])
     predicting, excluding = tables.predicting(results), tables.excluding(results)
+    comparisons, comparison_notes = compare_results(results)
     skipped = list(
         dict.fromkeys(f"{what}: {why}" for one in results for what, why in one.scores.diagnostics.skipped.items())
     )
@@ -49,6 +51,8 @@ def make_page(
         by_task=tables.by_task(results),
         by_class=tables.by_class(results),
         published_notes=_published_notes(benchmark=benchmark),
+        comparisons=tables.compared(comparisons),
+        comparison_notes=comparison_notes,
         drawn=drawn,
         radar_notes=[] if any(one.group == "radar" for one in drawn) else [_NO_RADAR],
         umap_notes=reasons,

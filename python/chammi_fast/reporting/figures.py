@@ -79,7 +79,7 @@ def slug(name: str) -> str:
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """Number the names that occur more than once: different labels can make one file name."""
+    """Add a number to names that occur more than once: different labels can make one file name."""
     taken: dict[str, int] = {}
     numbered = []
     for name in names:

@@ -67,7 +67,6 @@ class Page:
     published_notes: list[str] = field(default_factory=list)
     radar_notes: list[str] = field(default_factory=list)
     comparisons: Table | None = None
-    comparison_text: str = ""
     comparison_notes: list[str] = field(default_factory=list)
     umap_notes: list[str] = field(default_factory=list)
     map: dict[str, Any] | None = None

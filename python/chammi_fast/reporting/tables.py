@@ -11,7 +11,7 @@ from chammi_fast.reporting.published import read_published
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chammi_fast.evaluation import Interval
+    from chammi_fast.evaluation import Comparison, Interval
     from chammi_fast.reporting.results import Result
 
 MOST_ROWS = 3000
@@ -122,6 +122,27 @@ def by_class(results: Sequence[Result]) -> Table:
     columns = ("model", "task", "label", "test cells", "precision", "recall", "F1")
     left_out = max(0, len(rows) - MOST_ROWS)
     return Table("by-class", "Every class of every task", columns, tuple(rows[:MOST_ROWS]), 3, left_out)
+
+
+def compared(comparisons: Sequence[Comparison]) -> Table | None:
+    """Differences of macro F1 with intervals and p-values; None where nothing was compared."""
+    rows = [
+        Row(
+            (
+                _word(f"{one.first} and {one.second}"),
+                _word(words.task_title(name)),
+                _number(found.first),
+                _number(found.second),
+                Cell(f"{found.difference:+.3f}", found.difference, words.between(found.interval, signed=True)),
+                Cell(words.p_value(found.p_value), found.p_value),
+            )
+        )
+        for one in comparisons
+        for name, found in (one.averages | one.f1_macro).items()
+        if name not in one.averages or name == "CPS"
+    ]
+    columns = ("models", "task", "macro F1 of the first", "of the second", "difference", "p")
+    return Table("compared", "Paired comparison of models", columns, tuple(rows), 2) if rows else None
 
 
 def predicting(results: Sequence[Result]) -> Table | None:

@@ -39,9 +39,15 @@ def score(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def between(interval: Interval | None) -> str:
+def between(interval: Interval | None, *, signed: bool = False) -> str:
     """Write an interval's bounds; "" where there is none."""
-    return "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
+    sign = "+" if signed else ""
+    return "" if interval is None else f"{interval.low:{sign}.3f} to {interval.high:{sign}.3f}"
+
+
+def p_value(value: float | None) -> str:
+    """Write a p-value; "-" where there is none."""
+    return "-" if value is None else f"{value:.3f}"
 
 
 def listed(names: list[str]) -> str:
