@@ -81,6 +81,7 @@ class RunFolder:
     _fresh: dict[int, Entry] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.record = json.loads(json.dumps(self.record))  # as it is read back: tuples are lists
         self._made = not self.folder.exists()
         make_folder(self.folder)
         self._hidden = self.folder / RUN_FOLDER
