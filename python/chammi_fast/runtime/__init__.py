@@ -47,10 +47,11 @@ class Library:
     ----------
     open : called with serialised ONNX, a form, and the keyword origin of `open_backend`
     package : that has to be installed
-    devices : return the kinds of devices that the installed package knows, of "cpu" and "cuda"
+    devices : return the devices that the installed package can use here, such as "cuda:0" and "cpu"; GPUs first
     precisions : return the precisions of a device such as "cpu" or "cuda:0", the likely fastest first; "int8" where
         quantised files are computed in 8-bit integers
     streams : whether parts of a batch can be computed side by side
+    any_size : whether images may be of any size
     """
 
     open: Callable[..., Backend]
@@ -58,6 +59,7 @@ class Library:
     devices: Callable[[], tuple[str, ...]]
     precisions: Callable[[str], tuple[str, ...]]
     streams: bool = False
+    any_size: bool = True
 
 
 BACKENDS = {
@@ -65,7 +67,9 @@ BACKENDS = {
         onnxruntime_backend.OnnxRuntime,
         package="onnxruntime",
         devices=onnxruntime_backend.tensorrt_devices,
-        precisions=lambda _: ("int8", "fp16", "fp32"),
+        # Not "fp32": TensorRT computes it in TensorFloat-32, and ONNX Runtime has no switch for that.
+        precisions=lambda _: ("int8", "fp16"),
+        any_size=False,
     ),
     "openvino": Library(
         openvino_backend.OpenVino,

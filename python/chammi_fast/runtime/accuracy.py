@@ -31,12 +31,13 @@ class Accuracy:
 
 
 def compare(embeddings: np.ndarray, reference: np.ndarray) -> Accuracy:
-    """Compare (N, D) embeddings with those in float32, N of at least 1; rows that are equal have cosine 1."""
+    """Compare (N, D) embeddings with those in float32, N of at least 1; finite rows that are equal have cosine 1."""
     one, other = embeddings.astype(np.float64), reference.astype(np.float64)
     with np.errstate(all="ignore"):
         cosines = (one * other).sum(1) / np.sqrt((one * one).sum(1) * (other * other).sum(1))
     cosines = np.where((one == other).all(axis=1), 1.0, cosines)
-    cosines = np.where(np.isfinite(cosines), np.minimum(cosines, 1.0), -1.0)
+    finite = np.isfinite(one).all(axis=1) & np.isfinite(cosines)
+    cosines = np.where(finite, np.clip(cosines, -1.0, 1.0), -1.0)
     return Accuracy(worst=float(cosines.min()), mean=float(cosines.mean()), images=len(cosines))
 
 

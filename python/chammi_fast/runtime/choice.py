@@ -162,7 +162,7 @@ def _accuracy(
 def _refusal(accuracy: Accuracy | None, min_cosine: float) -> str:
     if accuracy is None:
         return "its accuracy cannot be checked, because the float32 file it was made from is not beside it"
-    if accuracy.worst < min_cosine:
+    if not accuracy.worst >= min_cosine:  # a threshold that is no number refuses
         return f"{accuracy}, which is below {min_cosine:g} (--min-cosine)"
     return ""
 

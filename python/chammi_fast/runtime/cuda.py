@@ -1,4 +1,4 @@
-"""NVIDIA GPUs: options of ONNX Runtime's CUDA and TensorRT providers, sessions, and the buffers a session works on.
+"""ONNX Runtime on NVIDIA GPUs: options of its CUDA and TensorRT providers, and how a session is opened with them.
 
 Every image is computed in a batch of one fixed size, because a GPU's libraries choose their kernels by the size of a
 batch, and other kernels round differently.
@@ -6,150 +6,157 @@ batch, and other kernels round differently.
 
 from __future__ import annotations
 
-from functools import partial
+import contextlib
+import fcntl
+import hashlib
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from chammi_fast.errors import BackendError
 from chammi_fast.files import cache_folder
+from chammi_fast.runtime import nvidia
+from chammi_fast.runtime.buffers import Buffers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from chammi_fast.runtime.form import Form
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 ERRORS_ONLY = 3
-HINT = "the driver, CUDA and cuDNN have to be those that docs/gpu.md names"
 
 
-def provider(form: Form, *, graph: bool) -> tuple[str, dict[str, str]]:
-    """Return the provider of a form and its options.
+def providers(form: Form, *, graph: bool, engines: Path | None = None) -> list[tuple[str, dict[str, str]]]:
+    """Return the providers of a form with their options, the first choice first.
 
     Parameters
     ----------
     form : on a GPU; by the backend "tensorrt" or "onnxruntime"
     graph : whether to record the network's kernels once and replay them (a CUDA graph)
+    engines : folder for what TensorRT builds
     """
-    options = {"device_id": form.device.partition(":")[2]}
+    device = {"device_id": form.device.partition(":")[2]}
     flag = "1" if graph else "0"
-    if form.backend == "tensorrt":
-        engines = str(cache_folder() / "tensorrt")
-        return TENSORRT, options | {
-            "trt_fp16_enable": "1" if form.precision == "fp16" else "0",
-            "trt_int8_enable": "1" if form.precision == "int8" else "0",
-            # An engine is built by trying kernels out: kept, it gives the same bits the next time, and sooner.
-            "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": engines,
-            "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": engines,
-            "trt_cuda_graph_enable": flag,
-        }
-    return CUDA, options | {
+    cuda = device | {
         # The algorithm is not to depend on which was faster a moment ago.
         "cudnn_conv_algo_search": "HEURISTIC",
         "use_tf32": "0",
-        "enable_cuda_graph": flag,
     }
+    if form.backend != "tensorrt":
+        return [(CUDA, cuda | {"enable_cuda_graph": flag})]
+    tensorrt = device | {
+        "trt_fp16_enable": "1" if form.precision == "fp16" else "0",
+        "trt_int8_enable": "1" if form.precision == "int8" else "0",
+        # An engine is built by trying kernels out: kept, it gives the same bits the next time, and sooner.
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(engines),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(engines),
+        "trt_cuda_graph_enable": flag,
+    }
+    return [(TENSORRT, tensorrt), (CUDA, cuda)]
 
 
-def open_session(library: Any, model: bytes, form: Form, *, origin: str) -> Any:
+def open_network(library: Any, model: bytes, form: Form, *, origin: str) -> tuple[Any, Buffers | None]:
     """Open a session that really runs on the GPU.
 
     Parameters
     ----------
     library : the module onnxruntime
     model : serialised ONNX
+    form : with a `fixed_batch`, or 0 for images of any number and size
+
+    Returns
+    -------
+    The session, and the buffers to run it with where its shapes are fixed.
 
     Raises
     ------
     BackendError
         If ONNX Runtime fell back to the CPU, which it does with a warning only.
     """
-    if form.backend == "onnxruntime" and form.precision == "fp16":
-        model = half(model)
-    session = _with_graph(library, model, form) if form.fixed_batch else None
-    if session is None:
-        session = _session(library, model, provider(form, graph=False))
-    name, _ = provider(form, graph=False)
-    if name not in session.get_providers():
-        took = ", ".join(session.get_providers())
-        raise BackendError(f"{origin}: {form.device} cannot be used, ONNX Runtime took {took} instead: {HINT}.")
-    session.disable_fallback()
-    return session
+    nvidia.preload(library)
+    network, fixed = prepared(model, form)
+    wanted = TENSORRT if form.backend == "tensorrt" else CUDA
+    with _engines(library, network, form, origin) as engines:
+        for graph in (True, False) if fixed else (False,):
+            try:
+                session = _session(library, network, providers(form, graph=graph, engines=engines))
+                if wanted not in session.get_providers():
+                    break
+                buffers = Buffers(library, session, form.device) if form.fixed_batch else None
+                if buffers is not None:
+                    buffers.warm_up()
+            except Exception:
+                # There is no graph where a node is left to the CPU; what else is wrong shows without one, too.
+                if not graph:
+                    raise
+            else:
+                return session, buffers
+    version = getattr(library, "cuda_version", "") or "another version"
+    took = ", ".join(session.get_providers())
+    raise BackendError(
+        f"{origin}: {form.backend} cannot use {form.device}, ONNX Runtime took {took} instead: it was built for CUDA "
+        f"{version} and cuDNN 9, which are missing or do not fit the driver (docs/gpu.md)."
+    )
 
 
-def _with_graph(library: Any, model: bytes, form: Form) -> Any | None:
-    """Open a session that replays a CUDA graph; None where a node is left to the CPU or a shape is free."""
-    try:
-        session = _session(library, model, provider(form, graph=True))
-    except Exception:  # it is opened without, and fails again if this was for another reason
-        return None
-    shapes = session.get_inputs()[0].shape[1:], session.get_outputs()[0].shape[1:]
-    return session if all(isinstance(side, int) for shape in shapes for side in shape) else None
-
-
-def _session(library: Any, model: bytes, chosen: tuple[str, dict[str, str]]) -> Any:
-    options = library.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    return library.InferenceSession(model, options, providers=[chosen])
-
-
-def half(model: bytes) -> bytes:
-    """Return a network whose weights and computation are float16, its input and output still float32."""
+def prepared(model: bytes, form: Form) -> tuple[bytes, bool]:
+    """Settle the batch and the precision of a network; return it, and whether its shapes are fixed from end to end."""
     import onnx
+
+    network = onnx.load_from_string(model)
+    image, embedding = network.graph.input[0], network.graph.output[0]
+    if form.fixed_batch:
+        batch = image.type.tensor_type.shape.dim[0]
+        if not batch.HasField("dim_value"):  # a foreign network may insist on its own
+            batch.dim_value = form.fixed_batch
+        embedding.type.tensor_type.shape.dim[0].dim_value = batch.dim_value
+    sides = [side for value in (image, embedding) for side in value.type.tensor_type.shape.dim]
+    if form.backend == "onnxruntime" and form.precision == "fp16":
+        network = _half(network)
+    content: bytes = network.SerializeToString()
+    return content, all(side.HasField("dim_value") for side in sides)
+
+
+def _half(network: Any) -> Any:
+    """Convert weights and computation to float16; input and output stay float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    converted = convert_float_to_float16(onnx.load_from_string(model), keep_io_types=True, disable_shape_infer=True)
-    content: bytes = converted.SerializeToString()
-    return content
+    return convert_float_to_float16(network, keep_io_types=True)
 
 
-class Buffers:
-    """The memory that a session reads its input from and writes its output to, the same in every call.
+def _session(library: Any, model: bytes, chosen: list[tuple[str, dict[str, str]]]) -> Any:
+    options = library.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.use_deterministic_compute = True
+    # Without the fallback a provider that fails is an error, not a message on stdout and a session on the CPU.
+    return library.InferenceSession(model, options, providers=chosen, enable_fallback=0)
 
-    Images go through memory that the GPU can fetch from by itself where there is such (pinned), and from there to the
-    device; a CUDA graph needs both ends to stay where they are.
+
+@contextlib.contextmanager
+def _engines(library: Any, network: bytes, form: Form, origin: str) -> Iterator[Path | None]:
+    """Yield a folder for what TensorRT builds of a network, to one process at a time; None where nothing is built.
+
+    ONNX Runtime names an engine by the shape of its network, not by its weights or its batch: in one folder, one model
+    would be run as another. And two processes that build at the same time would build different ones.
     """
-
-    def __init__(self, library: Any, session: Any, device: str, batch: int) -> None:
-        self._session = session
-        kind, _, number = device.partition(":")
-        image, embedding = session.get_inputs()[0], session.get_outputs()[0]
-        index = int(number or 0)
-        new = partial(library.OrtValue.ortvalue_from_shape_and_type, element_type=np.float32)
-        self._host = pinned(library, index, (batch, *image.shape[1:]))
-        self._images = new(self._host.shape, device_type=kind, device_id=index)
-        self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(image.name, self._images)
-        if isinstance(embedding.shape[1], int):
-            output = new((batch, embedding.shape[1]), device_type=kind, device_id=index)
-            self._binding.bind_ortvalue_output(embedding.name, output)
-        else:
-            self._binding.bind_output(embedding.name, kind, index)
-
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Embed (N, C, H, W) float32 of any N; return (N, D) float32."""
-        size = len(self._host)
-        parts = [self._run_one(images[first : first + size]) for first in range(0, len(images), size)]
-        return np.concatenate(parts)
-
-    def _run_one(self, images: np.ndarray) -> np.ndarray:
-        self._host[: len(images)] = images
-        self._images.update_inplace(self._host)
-        self._session.run_with_iobinding(self._binding)
-        embeddings: np.ndarray = self._binding.copy_outputs_to_cpu()[0]
-        return embeddings[: len(images)]
-
-
-def pinned(library: Any, index: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Return zeros, float32, in memory that GPU `index` can fetch from by itself, or in ordinary memory."""
-    for device in getattr(library, "get_ep_devices", list)():
-        if device.ep_name != CUDA or int(device.ep_options.get("device_id", 0)) != index:
-            continue
-        memory = device.memory_info(library.OrtDeviceMemoryType.HOST_ACCESSIBLE)
-        if memory is not None:
-            value = library.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, memory_info=memory)
-            array: np.ndarray = value.numpy()
-            array[:] = 0
-            return array
-    return np.zeros(shape, dtype=np.float32)
+    if form.backend != "tensorrt":
+        yield None
+        return
+    known = [network, library.__version__.encode()]
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        known.append(metadata.version("tensorrt").encode())
+    known += [name.encode() for name in nvidia.gpus()]
+    folder = cache_folder() / "tensorrt" / hashlib.sha256(b"\0".join(known)).hexdigest()[:32]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise BackendError(
+            f"{origin}: TensorRT cannot keep what it builds in {folder}: {error.strerror}; set XDG_CACHE_HOME."
+        ) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder

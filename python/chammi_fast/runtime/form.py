@@ -75,7 +75,7 @@ def possible_forms(
     _check(wish, libraries)
     forms = []
     for name, library in libraries.items():
-        if wish.backend not in (AUTO, name) or not _installed(library, wish):
+        if wish.backend not in (AUTO, name) or not _installed(library, wish) or not (fixed_size or library.any_size):
             continue
         for device in _devices(library, wish.device):
             forms += [
@@ -111,10 +111,8 @@ def _installed(library: Library, wish: Form) -> bool:
 
 def _devices(library: Library, wished: str) -> list[str]:
     """Devices of a library that fulfil a wish; a GPU comes first."""
-    kinds = library.devices()
-    if wished != AUTO:
-        return [wished] if wished.partition(":")[0] in kinds else []
-    return [name for name, kind in (("cuda:0", "cuda"), ("cpu", "cpu")) if kind in kinds]
+    there = library.devices()
+    return [name for name in (("cuda:0", "cpu") if wished == AUTO else (wished,)) if name in there]
 
 
 def _precisions(library: Library, device: str, *, floating: bool, quantised: bool) -> list[str]:
@@ -131,17 +129,16 @@ def _nothing(wish: Form, libraries: dict[str, Library], *, quantised: bool) -> s
         return "precision int8 needs a quantised file beside the model: make it with chammi-fast quantize."
     offers = []
     for name, library in there.items():
-        for kind in library.devices():
-            device = "cpu" if kind == "cpu" else "cuda:0"
-            offers.append(f"{name} on {device} in {', '.join(library.precisions(device))}")
+        offers += [f"{name} on {device} in {', '.join(library.precisions(device))}" for device in library.devices()]
     wished = ", ".join(
         f"{what} {value}"
         for what, value in (("backend", wish.backend), ("device", wish.device), ("precision", wish.precision))
         if value != AUTO
     )
     more = "" if wish.streams < 2 else f" with {wish.streams} streams, which {_with_streams(libraries)} alone has"
-    gpu = ", and a GPU needs chammi-fast[gpu]" if wish.device.startswith("cuda") else ""
-    return f"there is no {wished or 'backend'}{more} for this model here; there is {'; '.join(offers)}{gpu}."
+    gpu = wish.device.startswith("cuda") or wish.backend == "tensorrt"
+    needs = ". A GPU needs chammi-fast[gpu] and a driver that shows it to this process (docs/gpu.md)" if gpu else ""
+    return f"there is no {wished or 'backend'}{more} for this model here; there is {'; '.join(offers)}{needs}."
 
 
 def _with_streams(libraries: dict[str, Library]) -> str:

@@ -17,6 +17,7 @@ import msgspec
 from chammi_fast import _core
 from chammi_fast.errors import OutputError
 from chammi_fast.files import cache_folder, replacing
+from chammi_fast.runtime import nvidia
 from chammi_fast.runtime.choice import Choice
 
 if TYPE_CHECKING:
@@ -36,10 +37,8 @@ def key_of(question: Mapping[str, Any]) -> str:
 def recall(key: str) -> Choice | None:
     """Return the choice that was remembered under a key, or None."""
     found = _read().get(key)
-    if found is None:
-        return None
     try:
-        return msgspec.convert({**found, "remembered": True}, Choice)
+        return msgspec.convert({**found, "remembered": True}, Choice) if isinstance(found, dict) else None
     except msgspec.ValidationError:
         return None
 
@@ -72,7 +71,7 @@ def machine() -> dict[str, Any]:
             if line.startswith("model name"):
                 processor = line.partition(":")[2].strip()
                 break
-    gpus = sorted(str(path.name) for path in Path("/proc/driver/nvidia/gpus").glob("*"))
+    gpus = nvidia.gpus() if "onnxruntime-gpu" in _versions() else ()
     return {"processor": processor, "cpus": len(os.sched_getaffinity(0)), "isa": _core.isa(), "gpus": gpus}
 
 

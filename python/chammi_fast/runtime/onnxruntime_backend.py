@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from chammi_fast.errors import BackendError
 from chammi_fast.extras import require
 from chammi_fast.images.batches import usable_cpus
-from chammi_fast.runtime import cuda
+from chammi_fast.runtime import cuda, nvidia
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from chammi_fast.runtime.buffers import Buffers
     from chammi_fast.runtime.form import Form
 
 ERRORS_ONLY = 3
@@ -24,14 +25,20 @@ def _library() -> Any:
 
 
 def devices() -> tuple[str, ...]:
-    """Return the kinds of devices that the installed package was built for."""
-    there = {CPU: "cpu", cuda.CUDA: "cuda"}
-    return tuple(there[name] for name in _library().get_available_providers() if name in there)
+    """Return the devices that the installed package was built for and that are there, GPUs first."""
+    there = _library().get_available_providers()
+    gpus = nvidia.gpus() if cuda.CUDA in there else ()
+    return (*(f"cuda:{index}" for index in range(len(gpus))), *(("cpu",) if CPU in there else ()))
 
 
 def tensorrt_devices() -> tuple[str, ...]:
-    """Return the kinds of devices that the installed package's TensorRT provider was built for."""
-    return ("cuda",) if cuda.TENSORRT in _library().get_available_providers() else ()
+    """Return the GPUs that the installed package's TensorRT provider can use."""
+    library = _library()
+    gpus = nvidia.gpus() if cuda.TENSORRT in library.get_available_providers() else ()
+    if not gpus:
+        return ()
+    nvidia.preload(library)  # TensorRT needs CUDA itself
+    return tuple(f"cuda:{index}" for index in range(len(gpus))) if nvidia.tensorrt_is_there() else ()
 
 
 def precisions(device: str) -> tuple[str, ...]:
@@ -46,16 +53,14 @@ class OnnxRuntime:
         library = _library()
         self.version: str = library.__version__
         self._origin = origin
-        self._buffers: cuda.Buffers | None = None
+        self._buffers: Buffers | None = None
         try:
             if form.device == "cpu":
                 self.form = replace(form, threads=form.threads or usable_cpus(), streams=1)
                 self._session: Any = _cpu_session(library, model, self.form.threads)
             else:
                 self.form = replace(form, threads=1, streams=1)
-                self._session = cuda.open_session(library, model, form, origin=origin)
-                if form.fixed_batch:
-                    self._buffers = cuda.Buffers(library, self._session, form.device, form.fixed_batch)
+                self._session, self._buffers = cuda.open_network(library, model, form, origin=origin)
         except BackendError:
             raise
         except Exception as error:
@@ -68,11 +73,14 @@ class OnnxRuntime:
         try:
             if self._buffers is not None:
                 return self._buffers.run(images)
-            embeddings: np.ndarray = self._session.run([self._output], {self._input: images})[0]
+            # A GPU computes an image of its own size alone, because other batches have other kernels.
+            step = len(images) if self.form.device == "cpu" else 1
+            parts = [images[first : first + step] for first in range(0, len(images), step)]
+            found = [self._session.run([self._output], {self._input: part})[0] for part in parts]
         except Exception as error:
             shape = "x".join(map(str, images.shape))
             raise BackendError(f"{self._origin}: ONNX Runtime refuses a {shape} batch: {_sentence(error)}.") from None
-        return embeddings
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _cpu_session(library: Any, model: bytes, threads: int) -> Any:
