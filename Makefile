@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-sbs prove-synthetic clean help
+.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-restart prove-sbs prove-synthetic clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -78,6 +78,10 @@ prove-sbs: $(VENV)/.all
 prove-synthetic: $(VENV)/.all
 	$(BIN)/python scripts/prove_synthetic.py
 	$(BIN)/python scripts/write_training.py
+
+# make prove-restart    kill runs over a plate 200 times, fill their disk, damage their shards; records the result
+prove-restart: $(VENV)/.all
+	$(BIN)/python scripts/prove_restart.py $(if $(SHORT),--kills 10 --no-record)
 
 # make prove-asan-ubsan, make prove-tsan  the core's tests under sanitizers
 prove-asan-ubsan prove-tsan: prove-%: $(VENV)/.all

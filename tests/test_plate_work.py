@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CHANNELS = "DNA=CP/nucleus,ER=CP/er,RNA=CP/rna,AGP=CP/golgi,Mito=CP/mito"
 NAMES = [item.partition("=")[0] for item in CHANNELS.split(",")]
-PLAIN = {"backend": "onnxruntime", "precision": "fp32"}
+PLAIN: dict[str, Any] = {"backend": "onnxruntime", "precision": "fp32"}
 DESIGN = PlateDesign(wells=6, sites=2, cells=5, size_px=128, compounds=2, replicates=2)
 
 
@@ -111,7 +111,7 @@ def test_each_cell_has_its_vector_and_its_metadata(screen: Path, reference: Path
 
 @pytest.mark.parametrize("changes", [{"batch_size": 3}, {"threads": 1}, {"batch_size": 100, "threads": 2}])
 def test_batches_and_threads_change_no_byte(
-    screen: Path, reference: Path, tmp_path: Path, changes: dict[str, int]
+    screen: Path, reference: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     embed(screen, tmp_path / "out", **changes)
     one, two = files(reference), files(tmp_path / "out")
