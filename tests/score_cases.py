@@ -11,6 +11,13 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from chammi_fast.evaluation.benchmark import Benchmark, chammi
+from chammi_fast.evaluation.confidence import Resampling
+from chammi_fast.evaluation.features import Joined
+from chammi_fast.evaluation.scores import Scores
+from chammi_fast.evaluation.scoring import Method, score_joined
+from chammi_fast.evaluation.tasks import plan
+
 LABELS = {"Allen": ["M0", "M1M2", "M3"], "HPA": ["golgi apparatus", "microtubules"], "CP": ["BRD-1", "BRD-2", "DMSO"]}
 NOVEL = {"HPA": ("Task_three", "cytosol"), "CP": ("Task_four", "BRD-9")}
 TASKS = {
@@ -63,6 +70,22 @@ def random_chammi(seed: int) -> dict[str, DataSet]:
     return {name: random_data_set(name, seed) for name in TASKS}
 
 
+def joined(name: str, data_set: DataSet) -> Joined:
+    """Rows and features as evaluation has them once they are read."""
+    table = pa.Table.from_pylist(data_set.rows)
+    return Joined(name, Path("table.csv"), table, data_set.features, "key", 0)
+
+
+def score_in_memory(sets: dict[str, DataSet], method: Method, benchmark: Benchmark | None = None) -> Scores:
+    """Score data sets without files; by default CHAMMI's tasks."""
+    benchmark = benchmark or chammi()
+    scores = Scores()
+    for name, data_set in sets.items():
+        rows = joined(name, data_set)
+        scores = scores.joined_with(score_joined(rows, plan(rows, benchmark), method, Path("features")))
+    return scores.completed(benchmark, Resampling(0))
+
+
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -106,16 +129,20 @@ def write_chammi(root: Path, sets: dict[str, DataSet], *, seed: int = 0) -> tupl
     return root / "data", root / "features"
 
 
-def nearest_row(metric: str, features: np.ndarray, query: int, references: list[int]) -> int:
-    best, winner = -np.inf, -1
-    q = features[query].astype(np.float64)
-    for row in sorted(references):
-        r = features[row].astype(np.float64)
-        # Of whole numbers this form of the cosine is exact, so that rows tie where they should.
-        nearness = float((q @ r) * abs(q @ r) / (r @ r)) if metric == "cosine" else -float((q - r) @ (q - r))
-        if nearness > best:
-            best, winner = nearness, row
-    return winner
+def nearest_rows(metric: str, features: np.ndarray, query: int, references: list[int], k: int = 1) -> list[int]:
+    """The k nearest, the nearest first; of equally near ones the lowest first."""
+    rows = np.array(sorted(references))
+    q, r = features[query].astype(np.float64), features[rows].astype(np.float64)
+    # Of whole numbers this form of the cosine is exact, so that rows tie where they should.
+    cosine = (r @ q) * np.abs(r @ q) / (r * r).sum(axis=1)
+    nearness = cosine if metric == "cosine" else -((q - r) ** 2).sum(axis=1)
+    order: list[int] = rows[np.argsort(-nearness, kind="stable")[:k]].tolist()
+    return order
+
+
+def elected(labels: list[str]) -> str:
+    """Most votes win; of labels with as many, the one whose first voter is nearest."""
+    return max(labels, key=lambda label: (labels.count(label), -labels.index(label)))
 
 
 def macro_f1(truth: list[str], predicted: list[str]) -> float:
@@ -126,12 +153,14 @@ def macro_f1(truth: list[str], predicted: list[str]) -> float:
     return sum(f1) / len(f1)
 
 
-def expected_scores(name: str, data_set: DataSet, metric: str) -> dict[str, tuple[float, float, int]]:
+def expected_scores(name: str, data_set: DataSet, metric: str, k: int = 1) -> dict[str, tuple[float, float, int]]:
     """Task name to accuracy, macro F1 and number of rows, one row at a time."""
     train = [i for i, row in enumerate(data_set.rows) if row["train_test_split"] == "Train"]
     scores = {}
     for task in TASKS[name]:
         tested = [i for i, row in enumerate(data_set.rows) if row[task]]
+        if not tested:
+            continue
         truth, predicted = [], []
         for i in tested:
             references = list(train)
@@ -139,7 +168,8 @@ def expected_scores(name: str, data_set: DataSet, metric: str) -> dict[str, tupl
             if group is not None:
                 references += [j for j in tested if data_set.rows[j][group] != data_set.rows[i][group]]
             truth.append(data_set.rows[i]["Label"])
-            predicted.append(data_set.rows[nearest_row(metric, data_set.features, i, references)]["Label"])
+            nearest = nearest_rows(metric, data_set.features, i, references, k)
+            predicted.append(elected([data_set.rows[row]["Label"] for row in nearest]))
         accuracy = sum(t == p for t, p in zip(truth, predicted, strict=True)) / len(truth)
         scores[f"{name}/{task}"] = (accuracy, macro_f1(truth, predicted), len(truth))
     return scores
