@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 _SITE = "(?:site|s|f)?(?P<site>[0-9]+)"
 _WELL = "(?P<well>[A-Za-z]{1,2}[0-9]{1,3}|r[0-9]+c[0-9]+)"
+_BELOW_PLATE = "(?:(?:.*/)?(?P<plate>[^/]+)/)?"
 _TABLE_END = r"\.(?:csv|csv\.gz|tsv|parquet|pq)"
 # DeepProfiler: <plate>/<well>-<site>-Nuclei.csv; CellProfiler, run field by field: <plate>-<well>-<site>/Nuclei.csv
 _TABLES = (
-    rf"(?:.*/)?(?:(?P<plate>[^/]+)/)?{_WELL}[-_]{_SITE}-Nuclei{_TABLE_END}",
+    rf"{_BELOW_PLATE}{_WELL}[-_]{_SITE}-Nuclei{_TABLE_END}",
     rf"(?:.*/)?(?P<plate>[^/]+)-{_WELL}-{_SITE}/(?:[^/]*_)?Nuclei{_TABLE_END}",
 )
-_IMAGES = (rf"(?:.*/)?(?:(?P<plate>[^/]+)/)?{_WELL}[-_]{_SITE}(?:[-_][^/]*)?\.(?:tiff?|TIFF?|png)",)
+_IMAGES = (rf"{_BELOW_PLATE}{_WELL}[-_]{_SITE}(?:[-_][^/]*)?\.(?:tiff?|TIFF?|png)",)
 
 
 class Locations(Protocol):
@@ -131,6 +132,8 @@ def _per_field(pattern: Pattern, masks: Masks, keys: Sequence[str], places: Sequ
         raise ManifestError(f"pattern '{pattern.text}': does not say where the well stands; write {{well}}.")
     found: dict[Place, Path] = {}
     found_files = list(pattern.scan())
+    if not found_files:
+        raise ManifestError(f"pattern '{pattern.text}': no file fits it.")
     # The folder of one plate holds files that do not repeat the plate's name.
     lookup = Lookup(
         by_plate=any("plate" in each.parts for each in found_files),
@@ -142,8 +145,6 @@ def _per_field(pattern: Pattern, masks: Masks, keys: Sequence[str], places: Sequ
         if where in found:
             raise ManifestError(f"{each.path} and {found[where]}: both hold cells of the same field.")
         found[where] = each.path
-    if not found:
-        raise ManifestError(f"pattern '{pattern.text}': no file fits it.")
     files = tuple(found.get(lookup.reduce(where)) for where in places)
     suffixes = {path.suffix.lower() for path in found.values()}
     images = not suffixes.isdisjoint(IMAGE_SUFFIXES)

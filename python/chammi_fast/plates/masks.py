@@ -123,4 +123,4 @@ def _without_small(labels: Labels, smallest_px: int) -> Labels:
 
 
 def _ndimage() -> Any:
-    return require("scipy.ndimage", purpose="finding cells in masks")
+    return require("scipy", purpose="finding cells in masks").ndimage
