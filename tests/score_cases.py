@@ -133,9 +133,10 @@ def nearest_rows(metric: str, features: np.ndarray, query: int, references: list
     """The k nearest, the nearest first; of equally near ones the lowest first."""
     rows = np.array(sorted(references))
     q, r = features[query].astype(np.float64), features[rows].astype(np.float64)
-    # Of whole numbers this form of the cosine is exact, so that rows tie where they should.
-    cosine = (r @ q) * np.abs(r @ q) / (r * r).sum(axis=1)
-    nearness = cosine if metric == "cosine" else -((q - r) ** 2).sum(axis=1)
+    nearness = -((q - r) ** 2).sum(axis=1)
+    if metric == "cosine":
+        # Of whole numbers this form of the cosine is exact, so that rows tie where they should.
+        nearness = (r @ q) * np.abs(r @ q) / (r * r).sum(axis=1)
     order: list[int] = rows[np.argsort(-nearness, kind="stable")[:k]].tolist()
     return order
 
