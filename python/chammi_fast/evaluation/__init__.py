@@ -106,6 +106,7 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     MissingExtraError
         If Faiss, or for "sgd" scikit-learn, is not installed.
     """
+    resampling = Resampling(resamples, seed)
     questions = Questions(tuple(diagnose), tuple(exclude_same))
     method = Method(classifier, k, metric, sample, seed, threads, questions)
     if (data is None) == (manifest is None):
@@ -128,7 +129,7 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     scores = replace(
         scores, skipped=skipped | scores.skipped, provenance=_provenance(scores, benchmark, method, folder)
     )
-    return scores.completed(benchmark, Resampling(resamples, seed))
+    return scores.completed(benchmark, resampling)
 
 
 def _benchmark(task_file: str | Path | None, label: str | None, split: str | None, *, own_table: bool) -> Benchmark:

@@ -15,15 +15,28 @@ from typing import Self
 
 import numpy as np
 
+from chammi_fast.errors import EvaluationError
+
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How often to draw again, and from which seed."""
+    """How often to draw again, and from which seed.
+
+    Raises
+    ------
+    EvaluationError
+        If one of them is negative.
+    """
 
     resamples: int = 1000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("resamples", "seed"):
+            if getattr(self, name) < 0:
+                raise EvaluationError(f"{name} must be at least 0, not {getattr(self, name)}.")
 
     def generator(self, name: str) -> np.random.Generator:
         """Return the random numbers of a task: they depend on its name, not on which other tasks are scored."""
