@@ -226,6 +226,48 @@ def test_a_plate_without_cells_is_refused(screen: Path, tmp_path: Path) -> None:
         embed(plate, tmp_path / "out")
 
 
+def test_batches_for_a_loop_of_ones_own(screen: Path, reference: Path) -> None:
+    batches = list(
+        chammi_fast.embed_batches("demo", plate=opened(screen), channels=CHANNELS, settings=EmbedSettings(**PLAIN))
+    )
+    table = read_embeddings(reference)
+    assert [key for batch in batches for key in batch.keys] == table["key"].to_pylist()
+    np.testing.assert_array_equal(np.concatenate([batch.vectors for batch in batches]), embedding_matrix(table))
+    wells = [well for batch in batches for well in batch.rows["Metadata_Well"].to_pylist()]
+    assert wells == table["Metadata_Well"].to_pylist()
+
+
+def test_saved_crops_are_tapes_that_can_be_embedded(screen: Path, tmp_path: Path) -> None:
+    crops = CropSettings(size_px=48)
+    chammi_fast.embed(
+        "demo",
+        plate=opened(screen),
+        channels=CHANNELS,
+        out=tmp_path / "out",
+        crops=crops,
+        save=tmp_path / "crops",
+        settings=EmbedSettings(**PLAIN),
+    )
+    table = read_embeddings(tmp_path / "out")
+    saved = arrow_csv.read_csv(tmp_path / "crops" / "crops.csv")
+    assert [f"{key}.png" for key in table["key"].to_pylist()] == saved["file_path"].to_pylist()
+    assert set(saved["channel_width"].to_pylist()) == {48}
+    planes = chammi_fast.read_planes(tmp_path / "crops" / saved["file_path"][0].as_py(), channel_width=48)
+    assert planes.shape == (5, 48, 48)
+    assert planes.dtype == np.uint8
+    chammi_fast.embed(
+        "demo",
+        manifest=tmp_path / "crops" / "crops.csv",
+        channels=CHANNELS,
+        out=tmp_path / "again",
+        settings=EmbedSettings(**PLAIN),
+    )
+    one, two = (embedding_matrix(read_embeddings(tmp_path / name)) for name in ("out", "again"))
+    cosine = (one * two).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(two, axis=1)
+    assert cosine.min() > 0.999  # 8 bits for what was 16
+    assert cosine.min() < 1
+
+
 def command(screen: Path, out: Path) -> list[str]:
     options = {"--plate": screen / "load_data.csv", "--locations": screen / "locations", "--out": out}
     named = [str(item) for pair in options.items() for item in pair]

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chammi_fast.embedding import embed
+    from chammi_fast.embedding import embed, embed_batches
     from chammi_fast.embedding_table import EmbeddingTable
     from chammi_fast.evaluation import compare, evaluate
     from chammi_fast.images import (
@@ -48,6 +48,7 @@ __all__ = [
     "compare",
     "cut_crops",
     "embed",
+    "embed_batches",
     "evaluate",
     "load_batch",
     "load_crops",
@@ -65,6 +66,7 @@ _HOME = {
     "EmbeddingTable": "embedding_table",
     "compare": "evaluation",
     "embed": "embedding",
+    "embed_batches": "embedding",
     "evaluate": "evaluation",
     "load_model": "model",
     "report": "reporting",

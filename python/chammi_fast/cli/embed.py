@@ -55,6 +55,9 @@ def embed(
     neighbours: Annotated[
         Literal["keep", "mask"], typer.Option(help="Whether pixels of other cells are set to 0 (needs masks).")
     ] = "keep",
+    save_crops: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write the crops as 8-bit tapes, with a table of them.")
+    ] = None,
     where: Annotated[
         str | None, typer.Option(help="Rows of the table to embed, such as 'chunk == \"SBS\" and channels >= 2'.")
     ] = None,
@@ -134,8 +137,10 @@ def embed(
         shard=shard,
         plan=str(plan or ""),
     )
-    if plate is None and (locations is not None or plate_map is not None or images is not None):
-        raise typer.BadParameter("locations, plate map and images belong to a plate.", param_hint="--plate")
+    of_plate = {"locations": locations, "plate-map": plate_map, "images": images, "save-crops": save_crops}
+    for name, value in of_plate.items():
+        if plate is None and value is not None:
+            raise typer.BadParameter("belongs to a plate: give --plate, too.", param_hint=f"--{name}")
     opened = None
     if plate is not None:
         opened = open_plate(plate, locations=locations, illumination=illumination, plate_map=plate_map, images=images)
@@ -151,6 +156,7 @@ def embed(
             where=where,
             plate=opened,
             crops=crops,
+            save=save_crops,
             settings=settings,
             progress=progress,
             told=complain,

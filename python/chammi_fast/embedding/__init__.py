@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chammi_fast.choosing import find_files
-from chammi_fast.embedding.filling import embed_table
+from chammi_fast.embedding.filling import EmbeddedBatch, embed_table, stream_vectors
 from chammi_fast.embedding.inputs import Inputs
 from chammi_fast.embedding.merging import MergeReport, merge
 from chammi_fast.embedding.planning import Plan, make_plan, settle_run
+from chammi_fast.embedding.plate_work import PlateWork
+from chammi_fast.embedding.saving import save_crops
 from chammi_fast.embedding.settings import EmbedReport, EmbedSettings
 from chammi_fast.errors import ManifestError
 from chammi_fast.model import Model, load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chammi_fast.images import CropSettings
     from chammi_fast.plates import Plate
 
-__all__ = ["EmbedReport", "EmbedSettings", "MergeReport", "Plan", "embed", "merge", "plan"]
+__all__ = [
+    "EmbedReport",
+    "EmbedSettings",
+    "EmbeddedBatch",
+    "MergeReport",
+    "Plan",
+    "embed",
+    "embed_batches",
+    "merge",
+    "plan",
+]
 
 
 def embed(  # noqa: PLR0913 - the public face: each argument is one decision of the user's
@@ -34,6 +47,7 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
     where: str | None = None,
     plate: Plate | None = None,
     crops: CropSettings | None = None,
+    save: str | Path | None = None,
     settings: EmbedSettings | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     told: Callable[[str], None] = lambda _: None,
@@ -52,6 +66,7 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
     plate : fields of view, whose cells are cut out as they are read; `channels` says which channel of the model each of
         its channels is (``DNA=nucleus,ER=er``)
     crops : how its cells are cut out
+    save : folder for the crops as 8-bit tapes and a table of them, for those who want files; nothing needs it
     progress : called with (name, images done, images in all) after every batch
     told : called with a sentence about how the network will be run, before it is
 
@@ -70,6 +85,12 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
     jobs = inputs.jobs(model, Path(out), settings)
     files = find_files(model, settings.precision)
     choice = settle_run(files, jobs, settings, told)
+    if save is not None:
+        (job,) = jobs
+        if not isinstance(job.work, PlateWork):
+            raise ManifestError("crops are saved of a plate: name a plate.")
+        channel_count = len(model.resolve(job.channels, unknown=settings.unknown))
+        save_crops(job.work, channel_count, save, threads=settings.threads, progress=progress)
     reports = [embed_table(files, choice, job, settings, progress) for job in jobs]
     if all(report.images and report.failed == report.images for report in reports):
         raise ManifestError(
@@ -77,6 +98,37 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
             f"{reports[0].first_cause}."
         )
     return reports
+
+
+def embed_batches(  # noqa: PLR0913 - as `embed`
+    model: str | Path | Model,
+    *,
+    data: str | Path | None = None,
+    data_sets: Sequence[str] | None = None,
+    manifest: str | Path | None = None,
+    channels: str | None = None,
+    where: str | None = None,
+    plate: Plate | None = None,
+    crops: CropSettings | None = None,
+    settings: EmbedSettings | None = None,
+    told: Callable[[str], None] = lambda _: None,
+) -> Iterator[EmbeddedBatch]:
+    """Embed as `embed` does, and yield the batches instead of writing them, for a loop of one's own.
+
+    Rows come in the order of the table; nothing is written, and nothing can be gone on with.
+
+    Raises
+    ------
+    ChammiFastError
+        As `embed`.
+    """
+    settings = settings or EmbedSettings()
+    inputs = Inputs(data, data_sets, manifest, channels, where, plate, crops)
+    model = model if isinstance(model, Model) else load_model(model)
+    jobs = inputs.jobs(model, Path(), settings)
+    files = find_files(model, settings.precision)
+    choice = settle_run(files, jobs, replace(settings, overwrite=True), told)
+    return (batch for job in jobs for batch in stream_vectors(files, choice, job, settings))
 
 
 def plan(  # noqa: PLR0913 - as `embed`

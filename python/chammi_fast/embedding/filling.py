@@ -25,7 +25,7 @@ from chammi_fast.runtime.form import describe
 from chammi_fast.table import KEY_COLUMN, embedding_matrix, make_errors, make_part, read_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from chammi_fast.choosing import Files
@@ -37,6 +37,26 @@ if TYPE_CHECKING:
 
 SAMPLED_IMAGES = 16
 USUAL_BATCH = 32
+
+
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """Embedded images.
+
+    Attributes
+    ----------
+    name : of the data set, table or plate
+    keys : one per embedded image
+    rows : their metadata, (N, ...)
+    vectors : (N, D) float32
+    failures : keys of images, or of fields, that could not be read, each with what is wrong
+    """
+
+    name: str
+    keys: Sequence[str]
+    rows: pa.Table
+    vectors: np.ndarray
+    failures: tuple[tuple[str, ImageStatus], ...]
 
 
 def pace_of(model: Model, job: Job, settings: EmbedSettings, batch_size: int) -> Pace:
@@ -81,6 +101,31 @@ def embed_table(
     return EmbedReport(work.name, job.folder, total, failed, before, time.perf_counter() - started, choice, cause)
 
 
+def stream_vectors(files: Files, choice: Choice, job: Job, settings: EmbedSettings) -> Iterator[EmbeddedBatch]:
+    """Embed one table of images, batch by batch, into nothing."""
+    form = choice.taken.form
+    bound = files.of(form.precision).bind(job.channels, unknown=settings.unknown, form=form)
+    pace = pace_of(files.named, job, settings, form.fixed_batch or settings.batch_size or USUAL_BATCH)
+    for piece in job.work.pieces(settings.shards_of(job.work.shards), pace, None):
+        if piece.keys or piece.failures:
+            yield embed_piece(bound, piece, job.work.name)
+        del piece  # or its batch would be kept while the next one is waited for
+
+
+def embed_piece(bound: BoundModel, piece: Piece, name: str) -> EmbeddedBatch:
+    """Embed those images of a piece that could be read."""
+    good = np.fromiter((one.ok for one in piece.status), dtype=bool, count=len(piece.status))
+    failed = tuple((key, one) for key, one in zip(piece.keys, piece.status, strict=True) if not one.ok)
+    whole = not failed
+    return EmbeddedBatch(
+        name=name,
+        keys=piece.keys if whole else [key for key, ok in zip(piece.keys, good.tolist(), strict=True) if ok],
+        rows=piece.rows if whole else piece.rows.filter(pa.array(good)),
+        vectors=bound.embed(piece.images if whole else piece.images[good]),
+        failures=(*failed, *piece.failures),
+    )
+
+
 @dataclass
 class _Filling:
     """The shard that is being filled; the one before it is written in the meantime."""
@@ -92,45 +137,35 @@ class _Filling:
     only: dict[int, set[str]] | None
     steps: int = 0
     first_cause: str = ""
-    _parts: list[tuple[Piece, np.ndarray]] = field(default_factory=list)
-    _errors: list[tuple[str, ImageStatus]] = field(default_factory=list)
+    _batches: list[EmbeddedBatch] = field(default_factory=list)
     _writing: Future[None] | None = None
 
     def add(self, piece: Piece, writer: ThreadPoolExecutor) -> None:
-        good = np.fromiter((one.ok for one in piece.status), dtype=bool, count=len(piece.status))
-        for key, status in (*zip(piece.keys, piece.status, strict=True), *piece.failures):
-            if not status.ok:
-                if self.settings.strict:
-                    raise status.error()
-                self.first_cause = self.first_cause or f"{key}: {status.cause}"
-                self._errors.append((key, status))
-        images = piece.images if good.all() else piece.images[good]
-        vectors = self.bound.embed(images).astype(self.settings.store, copy=False)
-        kept = replace(
-            piece,
-            keys=[key for key, ok in zip(piece.keys, good.tolist(), strict=True) if ok],
-            rows=piece.rows if good.all() else piece.rows.filter(pa.array(good)),
-            images=images[:0],
-        )
-        self._parts.append((kept, vectors))
+        batch = embed_piece(self.bound, piece, self.work.name)
+        for key, status in batch.failures:
+            if self.settings.strict:
+                raise status.error()
+            self.first_cause = self.first_cause or f"{key}: {status.cause}"
+        self._batches.append(batch)
         self.steps += piece.steps
         if piece.last:
             self.wait()
-            self._writing = writer.submit(self._write, piece.shard, self._parts, self._errors)
-            self._parts, self._errors = [], []
+            self._writing = writer.submit(self._write, piece.shard, self._batches)
+            self._batches = []
 
     def wait(self) -> None:
         """Wait until the last shard is written."""
         if self._writing is not None:
             self._writing.result()
 
-    def _write(self, shard: int, parts: list[tuple[Piece, np.ndarray]], errors: list[tuple[str, ImageStatus]]) -> None:
-        keys = [key for piece, _ in parts for key in piece.keys]
-        rows = pa.concat_tables([piece.rows for piece, _ in parts])
-        part = make_part(keys, rows, np.concatenate([vectors for _, vectors in parts]))
+    def _write(self, shard: int, batches: list[EmbeddedBatch]) -> None:
+        keys = [key for batch in batches for key in batch.keys]
+        rows = pa.concat_tables([batch.rows for batch in batches])
+        vectors = np.concatenate([batch.vectors for batch in batches]).astype(self.settings.store, copy=False)
+        part = make_part(keys, rows, vectors)
         if self.only is not None:
             part = self._with_older(shard, part)
-        self.run.write(shard, part, make_errors(errors))
+        self.run.write(shard, part, make_errors([failure for batch in batches for failure in batch.failures]))
 
     def _with_older(self, shard: int, part: pa.Table) -> pa.Table:
         """Put rows that failed before in their places among those that did not."""
