@@ -176,36 +176,35 @@ Status place_cell(const CropJob& job, std::uint64_t number, FieldWorkspace& work
     return success();
 }
 
-template <typename T>
-void cut_channel(const Planes& field, std::uint32_t channel, const Cell& cell, T* out) noexcept {
-    const auto* plane = reinterpret_cast<const T*>(field.data) + channel * field.channel_stride;
-    cut_plane(plane, field.row_stride, cell.window, out);
-    if (cell.shown != nullptr) {
-        hide(cell.shown, std::uint64_t{cell.window.size} * cell.window.size, out);
-    }
-}
-
 void cut_all(const Planes& field, const Cell& cell, std::uint8_t* out) noexcept {
     const std::uint64_t pixels = std::uint64_t{cell.window.size} * cell.window.size;
     with_size_of(field.type, [&]<typename T>(T /*sample*/) {
         for (std::uint32_t channel = 0; channel < field.channels; ++channel) {
-            cut_channel(field, channel, cell, reinterpret_cast<T*>(out) + channel * pixels);
+            auto* to = reinterpret_cast<T*>(out) + channel * pixels;
+            cut_plane(reinterpret_cast<const T*>(field.data) + channel * field.channel_stride, field.row_stride,
+                      cell.window, to);
+            if (cell.shown != nullptr) {
+                hide(cell.shown, pixels, to);
+            }
         }
     });
 }
 
-// Each channel from its least to its greatest sample within the crop.
+// All channels scaled to [0, 1], into work.cropped.
 template <typename T>
-Status cut_and_stretch(const Planes& field, const Cell& cell, FieldWorkspace& work) noexcept {
+Status cut_and_scale(const Field& field, const Cell& cell, FieldWorkspace& work) noexcept {
+    const Planes& planes = field.planes();
     const std::uint64_t pixels = std::uint64_t{cell.window.size} * cell.window.size;
-    if (!work.cut.resize(pixels * sizeof(T))) {
+    if (!work.cut.resize(pixels * sizeof(T)) || !work.cropped.resize(pixels * planes.channels * sizeof(float))) {
         return out_of_memory();
     }
     auto* cut = work.cut.as<T>();
-    for (std::uint32_t channel = 0; channel < field.channels; ++channel) {
+    for (std::uint32_t channel = 0; channel < planes.channels; ++channel) {
         float* out = work.cropped.as<float>() + channel * pixels;
-        cut_channel(field, channel, cell, cut);
-        rescale(cut, pixels, Rescale{find_extremes(cut, cell.shown, pixels)}, out);
+        cut_plane(reinterpret_cast<const T*>(planes.data) + channel * planes.channel_stride, planes.row_stride,
+                  cell.window, cut);
+        const auto& bounds = field.bounds();
+        rescale(cut, pixels, Rescale{bounds.empty() ? find_extremes(cut, cell.shown, pixels) : bounds[channel]}, out);
         if (cell.shown != nullptr) {
             hide(cell.shown, pixels, out);
         }
@@ -213,14 +212,14 @@ Status cut_and_stretch(const Planes& field, const Cell& cell, FieldWorkspace& wo
     return success();
 }
 
-Status stretch_any(const Planes& field, const Cell& cell, FieldWorkspace& work) noexcept {
-    switch (field.type) {
+Status cut_and_scale_any(const Field& field, const Cell& cell, FieldWorkspace& work) noexcept {
+    switch (field.planes().type) {
         case SampleType::u8:
-            return cut_and_stretch<std::uint8_t>(field, cell, work);
+            return cut_and_scale<std::uint8_t>(field, cell, work);
         case SampleType::u16:
-            return cut_and_stretch<std::uint16_t>(field, cell, work);
+            return cut_and_scale<std::uint16_t>(field, cell, work);
         default:
-            return cut_and_stretch<float>(field, cell, work);
+            return cut_and_scale<float>(field, cell, work);
     }
 }
 
@@ -229,39 +228,23 @@ Status stretch_any(const Planes& field, const Cell& cell, FieldWorkspace& work) 
 Status crop_cell(const CropJob& job, std::uint64_t cell, FieldWorkspace& work, bool& touches_edge,
                  std::uint8_t* out) noexcept {
     const Planes& field = job.field.planes();
-    const std::uint32_t size = job.settings.size;
-    const std::uint64_t pixels = std::uint64_t{size} * size;
     Cell placed;
     const Status status = place_cell(job, cell, work, placed);
     touches_edge = placed.touches_edge;
     if (!status.ok()) {
         return status;
     }
-    const CropScale scale = job.settings.scaling.scale;
-    if (scale == CropScale::none) {
+    if (job.settings.scaling.scale == CropScale::none) {
         cut_all(field, placed, out);
         return success();
     }
-    Planes crop = field;
-    crop.height = size;
-    crop.width = size;
-    if (scale != CropScale::crop && !placed.touches_edge && placed.shown == nullptr) {
-        const auto first = static_cast<std::uint64_t>(placed.window.y.first) * field.row_stride +
-                           static_cast<std::uint64_t>(placed.window.x.first);
-        crop.data += first * sizeof(float);
-        return preprocess(crop, job.how, job.frame, work.codec, reinterpret_cast<float*>(out));
+    // Cut even where a view into the field would do: from rows that lie 4 KiB apart, resizing takes half as long again.
+    if (const Status scaled = cut_and_scale_any(job.field, placed, work); !scaled.ok()) {
+        return scaled;
     }
-    if (!work.cropped.resize(pixels * field.channels * sizeof(float))) {
-        return out_of_memory();
-    }
-    if (scale == CropScale::crop) {
-        if (const Status stretched = stretch_any(field, placed, work); !stretched.ok()) {
-            return stretched;
-        }
-    } else {
-        cut_all(field, placed, work.cropped.data());
-    }
-    crop = {work.cropped.data(), SampleType::f32, field.channels, size, size, pixels, size};
+    const std::uint32_t size = job.settings.size;
+    const Planes crop{
+        work.cropped.data(), SampleType::f32, field.channels, size, size, std::uint64_t{size} * size, size};
     return preprocess(crop, job.how, job.frame, work.codec, reinterpret_cast<float*>(out));
 }
 

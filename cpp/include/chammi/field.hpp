@@ -68,15 +68,14 @@ struct Scaling {
 /// What one thread keeps from field to field.
 struct FieldWorkspace {
     Workspace codec;
-    Buffer corrected;  // one plane as float32, divided by its illumination function
     Buffer counts;
     Buffer rows;     // where a crop's rows and columns come from
     Buffer shown;    // which of its pixels are the cell's own
-    Buffer cut;      // a crop as it was cut
-    Buffer cropped;  // ... and scaled
+    Buffer cut;      // one channel of a crop as it was cut
+    Buffer cropped;  // all of them, scaled
 };
 
-/// The channels of a field, each decoded, corrected and scaled once.
+/// The channels of a field, each decoded, corrected and measured once.
 class Field {
  public:
     /// `channels` is 0 where their number is not known before. The plan must outlive the field.
@@ -93,10 +92,10 @@ class Field {
     /// The source that the status is about; the number of sources where it is about the labels.
     [[nodiscard]] std::size_t culprit() const noexcept { return culprit_; }
     [[nodiscard]] const FieldPlan& plan() const noexcept { return plan_; }
-    /// All channels of a field without fault, one after the other: float32, unless samples stayed as they are, or are
-    /// to be scaled crop by crop, and are of 8 or 16 bits without illumination functions.
+    /// All channels of a field without fault, one after the other: as in the files where those are of 8 or 16 bits and
+    /// there are no illumination functions, and float32 elsewhere.
     [[nodiscard]] const Planes& planes() const noexcept { return planes_; }
-    /// What became 0 and 1, by channel; empty where samples were not scaled.
+    /// What becomes 0 and 1, by channel; empty where the field does not decide that.
     [[nodiscard]] const std::vector<Bounds>& bounds() const noexcept { return bounds_; }
 
  private:
@@ -106,10 +105,8 @@ class Field {
     Status put(const Planes& planes, std::uint32_t from, std::uint32_t channel, double full,
                FieldWorkspace& work) noexcept;
     template <typename T>
-    Status put_samples(const T* samples, std::uint32_t channel, double full, FieldWorkspace& work) noexcept;
-    template <typename T>
-    Status scale(const T* samples, std::uint32_t channel, double full, FieldWorkspace& work) noexcept;
-    [[nodiscard]] bool scaled() const noexcept;
+    Status put_samples(const T* samples, std::uint32_t channel) noexcept;
+    Status measure(std::uint32_t channel, double full, FieldWorkspace& work) noexcept;
 
     const FieldPlan& plan_;
     Scaling scaling_;
