@@ -74,7 +74,7 @@ def _fields(plate: Plate) -> Iterator[Finding]:
         by_cause["name different files for the same field" if "different contents" in cause else cause].append(named)
     for cause, rows in by_cause.items():
         severity: Severity = "note" if cause == "repeat another row" else "problem"
-        counted = f"{len(rows):,} rows are left out: {cause}"
+        counted = f"{plural(len(rows), 'row')} left out: {cause}"
         yield Finding(severity, f"{counted}: {listed(rows)}.", tuple(rows))
     for remark in plate.remarks:
         yield Finding("note", remark)
@@ -90,7 +90,9 @@ def _wells(plate: Plate) -> Iterator[Finding]:
         usual = Counter(counts.values()).most_common(1)[0][0]
         odd = tuple(f"{well} ({count})" for well, count in counts.items() if count < usual)
         if odd:
-            yield Finding("note", f"{name}: {len(odd):,} wells have fewer than {usual} fields: {listed(odd)}.", odd)
+            yield Finding(
+                "note", f"{name}: {plural(len(odd), 'well')} with fewer than {usual} fields: {listed(odd)}.", odd
+            )
         if plate.plate_map is None:
             continue
         mapped = set(plate.plate_map.names(name))
@@ -102,10 +104,12 @@ def _wells(plate: Plate) -> Iterator[Finding]:
         empty, unknown = sorted(mapped - set(counts)), sorted(set(counts) - mapped)
         if empty:
             yield Finding(
-                "note", f"{name}: {len(empty):,} wells of the map have no field: {listed(empty)}.", tuple(empty)
+                "note",
+                f"{name}: {plural(len(empty), 'well')} of the map without a field: {listed(empty)}.",
+                tuple(empty),
             )
         if unknown:
-            text = f"{name}: {len(unknown):,} wells are not on the plate map: {listed(unknown)}."
+            text = f"{name}: {plural(len(unknown), 'well')} not on the plate map: {listed(unknown)}."
             yield Finding("problem", text, tuple(unknown))
 
 

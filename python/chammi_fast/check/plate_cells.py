@@ -54,8 +54,8 @@ def check_cells(plate: Plate, images: ImageCheck, *, crop_size: int, sample: int
         findings.append(Finding("note", f"cells were counted in {len(chosen):,} of {len(known):,} images of them."))
     strays = locations.strays()
     if strays:
-        what = "files" if isinstance(locations, FilePerField) else "rows"
-        findings.append(Finding("note", f"{locations.origin}: {strays:,} {what} belong to no field of the plate."))
+        what = "file" if isinstance(locations, FilePerField) else "row"
+        findings.append(Finding("note", f"{locations.origin}: {plural(strays, what)} of no field of the plate."))
     if not slow:
         findings += _empty_wells(plate, counts)
     return DataSetReport("cells", tuple(findings), _by_plate(plate, counts))
@@ -89,7 +89,7 @@ def _at_edges(cells: Cells, size_px: tuple[int, int], half_px: float) -> tuple[n
 def _findings(keys: Sequence[str], counts: Sequence[_Count], crop_size: int) -> Iterator[Finding]:
     broken = tuple(f"{keys[count.field]}: {count.fault}" for count in counts if count.fault)
     if broken:
-        text = f"the cells of {len(broken):,} fields cannot be read: {listed(broken)}."
+        text = f"the cells of {plural(len(broken), 'field')} cannot be read: {listed(broken)}."
         yield Finding("problem", text, broken)
     total = sum(count.cells for count in counts)
     yield Finding(
@@ -115,7 +115,7 @@ def _empty_wells(plate: Plate, counts: Sequence[_Count]) -> Iterator[Finding]:
         cells[f"{plates[count.field]}/{wells[count.field]}"] += count.cells
     empty = tuple(well for well, number in cells.items() if not number)
     if empty:
-        yield Finding("note", f"{len(empty):,} wells have no cells: {listed(empty)}.", empty)
+        yield Finding("note", f"{plural(len(empty), 'well')} without cells: {listed(empty)}.", empty)
 
 
 def _by_plate(plate: Plate, counts: Sequence[_Count]) -> tuple[tuple[str, ...], ...]:

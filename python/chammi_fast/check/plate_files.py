@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from chammi_fast.check.files import missing_files
-from chammi_fast.check.report import Finding, listed
+from chammi_fast.check.report import Finding, listed, plural
 from chammi_fast.errors import DecodeError, ManifestError, MissingExtraError
 from chammi_fast.files import is_url
 from chammi_fast.images import ImageInfo, read_image
@@ -135,7 +135,7 @@ def _missing_ones(missing: Sequence[_Image], unnamed: Sequence[str], total: int)
     elif total:
         yield Finding("ok", f"all {total:,} files are there.")
     if unnamed:
-        text = f"{len(unnamed):,} times the table names no file for a channel: {listed(unnamed)}."
+        text = f"the table names no file for {plural(len(unnamed), 'channel')} of a field: {listed(unnamed)}."
         yield Finding("problem", text, tuple(unnamed))
 
 
@@ -215,7 +215,7 @@ def check_illumination(plate: Plate, size_px: tuple[int, int] | None) -> Iterato
     if wrong:
         yield Finding("problem", f"{len(wrong):,} of {len(users):,} functions cannot be used: {listed(wrong)}.", wrong)
     if not absent and not wrong:
-        yield Finding("ok", f"{len(users):,} functions.")
+        yield Finding("ok", f"{plural(len(users), 'function')}.")
     for channel, count in without.items():
         yield Finding("note", f"{channel}: {count:,} fields have no illumination function.")
 
