@@ -38,7 +38,8 @@ class OpenVino:
     """A compiled network of OpenVINO; see `chammi_fast.runtime.Backend`.
 
     The batch dimension stays free: a network compiled for one batch size gives other bits than one compiled for
-    another, a free one gives each image the same bits in any company.
+    another, a free one gives each image the same bits in any company. For the same reason each stream has one thread:
+    several threads with fewer images than threads share out a sum, and round it differently.
     """
 
     def __init__(self, model: bytes, form: Form, *, origin: str) -> None:
@@ -46,12 +47,13 @@ class OpenVino:
         self.version: str = self._library.__version__.partition("-")[0]
         self._origin = origin
         threads = form.threads or usable_cpus()
+        streams = min(form.streams or threads, threads)
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[form.precision],
-            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_NUM_THREADS": streams,
+            "NUM_STREAMS": streams,
             # The threads that decode the next batch need room: the system is to place all of them.
             "ENABLE_CPU_PINNING": False,
-            **({"NUM_STREAMS": min(form.streams, threads)} if form.streams else {"PERFORMANCE_HINT": "THROUGHPUT"}),
         }
         try:
             core = _core()
