@@ -128,10 +128,19 @@ def test_one_known_label_is_the_only_answer_and_none_is_none() -> None:
 
 def test_the_extra_of_the_linear_classifier_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, features = write_chammi(tmp_path, random_chammi(5))
-    monkeypatch.setitem(sys.modules, "sklearn", None)
-    monkeypatch.delitem(sys.modules, "sklearn.linear_model", raising=False)
+    for module in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [NoScikitLearn(), *sys.meta_path])
     with pytest.raises(MissingExtraError, match=r"the linear classifier needs sklearn: .*chammi-fast\[report\]"):
         evaluate(data, features, classifier="sgd")
+
+
+class NoScikitLearn:
+    """An importer that finds scikit-learn nowhere."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "sklearn":
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
 
 @pytest.mark.parametrize(
