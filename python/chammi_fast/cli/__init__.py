@@ -10,33 +10,40 @@ import typer
 
 from chammi_fast import __version__
 from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, plate, report, sharing, synth, train
+from chammi_fast.cli.commands import LazyGroup
 from chammi_fast.cli.console import NOTHING_DONE, complain
 from chammi_fast.errors import ChammiFastError
 
+
+class _Commands(LazyGroup):
+    members = {  # noqa: RUF012 - a class variable of the base class
+        "demo": demo.demo,
+        "embed": embed.embed,
+        "plan": sharing.plan,
+        "merge": sharing.merge,
+        "evaluate": evaluate.evaluate,
+        "report": report.report,
+        "check": check.check,
+        "synth": synth.synth,
+        "export": export.export,
+        "train": train.train,
+        "recipes": train.recipes,
+        "holdout": holdout.holdout,
+        "plate": plate.app,
+    }
+
+
 app = typer.Typer(
     name="chammi-fast",
+    cls=_Commands,
     help="Embed and score microscopy images of any channels.",
     no_args_is_help=True,
+    # Plain text: what draws boxes takes as long to import as everything else together.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 all well, 1 some images failed or a check found problems, 2 nothing done.",
 )
-for command in (
-    demo.demo,
-    embed.embed,
-    sharing.plan,
-    sharing.merge,
-    evaluate.evaluate,
-    report.report,
-    check.check,
-    synth.synth,
-    export.export,
-    train.train,
-    train.recipes,
-    holdout.holdout,
-):
-    app.command()(command)
-app.add_typer(plate.app, name="plate")
 
 
 def _version(wanted: bool) -> None:
