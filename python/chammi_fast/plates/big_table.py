@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -87,8 +89,9 @@ class BigTable:
 
     def cells(self, field: int) -> Cells:
         """Return the cells of one field, in the table's order."""
-        records, starts, _ = self._sorted()
-        some = np.array(records[starts[field] : starts[field + 1]])
+        file, starts, _ = self._sorted()
+        first, last = (int(place) * _RECORD.itemsize for place in starts[field : field + 2])
+        some = np.frombuffer(os.pread(file.fileno(), last - first, first), dtype=_RECORD)
         boxes = some["box"].copy() if self._columns.boxes else None
         numbers = some["number"].copy() if self._columns.number else np.arange(1, len(some) + 1, dtype=np.int64)
         return Cells(numbers, some["centre"].copy(), boxes)
@@ -97,13 +100,13 @@ class BigTable:
         """Count rows that belong to none of the fields."""
         return self._sorted()[2]
 
-    def _sorted(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
+    def _sorted(self) -> tuple[IO[bytes], npt.NDArray[np.int64], int]:
         with self._lock:
             return self._on_disk
 
     @cached_property
-    def _on_disk(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
-        """Records sorted by field, where each field's begin, and how many rows belong to none."""
+    def _on_disk(self) -> tuple[IO[bytes], npt.NDArray[np.int64], int]:
+        """File of records sorted by field, where each field's begin, and how many rows belong to none."""
         counts, strays = np.zeros(len(self._places), dtype=np.int64), 0
         with tempfile.TemporaryFile() as unsorted:
             for records in self._records():
@@ -112,14 +115,13 @@ class BigTable:
                 counts += np.bincount(known["field"], minlength=len(counts))
                 unsorted.write(known.tobytes())
             starts = np.concatenate([[0], np.cumsum(counts)])
-            unsorted.flush()
-            return _sort(unsorted, starts), starts, strays
+            file = _sort(unsorted, starts)
+        weakref.finalize(self, file.close)
+        return file, starts, strays
 
     def _records(self) -> Iterator[npt.NDArray[Any]]:
-        row = 0
         for batch in stream_columns(self._path, self._columns.all, self._keys.columns):
             yield _records(batch, self._columns, self._keys, self._path)
-            row += batch.num_rows
 
 
 def _records(batch: pa.RecordBatch, columns: CellColumns, keys: _Keys, origin: Path) -> npt.NDArray[Any]:
@@ -137,22 +139,18 @@ def _records(batch: pa.RecordBatch, columns: CellColumns, keys: _Keys, origin: P
     return records
 
 
-def _sort(unsorted: Any, starts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Move records to the places of their fields, keeping the order within a field."""
-    total = int(starts[-1])
-    if not total:
-        return np.empty(0, dtype=_RECORD)
-    source = np.memmap(unsorted, dtype=_RECORD, mode="r", shape=(total,))
-    with tempfile.TemporaryFile() as file:
-        target = np.memmap(file, dtype=_RECORD, mode="w+", shape=(total,))
-    free = starts[:-1].copy()
-    for first in range(0, total, _RECORDS_AT_ONCE):
-        part = np.array(source[first : first + _RECORDS_AT_ONCE])
+def _sort(unsorted: IO[bytes], starts: npt.NDArray[np.int64]) -> IO[bytes]:
+    """Move records to the places of their fields, keeping the order within a field; returns a temporary file."""
+    target = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the table
+    free = starts[:-1] * _RECORD.itemsize
+    unsorted.seek(0)
+    while block := unsorted.read(_RECORDS_AT_ONCE * _RECORD.itemsize):
+        part = np.frombuffer(block, dtype=_RECORD)
         part = part[np.argsort(part["field"], kind="stable")]
-        fields, begins, counts = np.unique(part["field"], return_index=True, return_counts=True)
-        within = np.arange(len(part)) - np.repeat(begins, counts)
-        target[np.repeat(free[fields], counts) + within] = part
-        free[fields] += counts
+        fields, begins = np.unique(part["field"], return_index=True)
+        for field, group in zip(fields, np.split(part, begins[1:]), strict=True):
+            os.pwrite(target.fileno(), group.tobytes(), int(free[field]))
+            free[field] += group.nbytes
     return target
 
 
