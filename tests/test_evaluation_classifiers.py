@@ -138,7 +138,7 @@ def test_the_extra_of_the_linear_classifier_is_named(tmp_path: Path, monkeypatch
 class NoScikitLearn:
     """An importer that finds scikit-learn nowhere."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+    def find_spec(self, name: str, *_: Any) -> None:
         if name == "sklearn":
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 

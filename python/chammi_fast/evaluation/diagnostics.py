@@ -96,12 +96,11 @@ class Questions:
     diagnose: tuple[str, ...] = ()
     exclude_same: tuple[str, ...] = ()
 
-    def lacking(self, there: list[str]) -> dict[str, str]:
-        """Question -> a column that it needs and that is not among those there."""
-        questions = {
-            question: set(_columns(question)) - set(there) for question in (*self.diagnose, *self.exclude_same)
-        }
-        return {question: min(missing) for question, missing in questions.items() if missing}
+    def lacking(self, there: list[str]) -> dict[str, list[str]]:
+        """Question -> the columns that it needs and that are not among those there, if any."""
+        questions = (*self.diagnose, *self.exclude_same)
+        missing = {question: [name for name in _columns(question) if name not in there] for question in questions}
+        return {question: columns for question, columns in missing.items() if columns}
 
     def check(self, listings: Sequence[Listing]) -> None:
         """Refuse a question that none of the data sets can answer.
@@ -112,10 +111,12 @@ class Questions:
             If there is one.
         """
         lacking = [self.lacking(listing.table.column_names) for listing in listings]
-        for question, column in lacking[0].items():
+        for question in lacking[0]:
             if all(question in one for one in lacking):
-                there = ", ".join(listings[0].table.column_names)
-                raise EvaluationError(f"{listings[0].origin}: lacks the column '{column}'; its columns are {there}.")
+                best = min(range(len(listings)), key=lambda place: len(lacking[place][question]))
+                there = ", ".join(listings[best].table.column_names)
+                column = lacking[best][question][0]
+                raise EvaluationError(f"{listings[best].origin}: lacks the column '{column}'; its columns are {there}.")
 
 
 def diagnose(
@@ -124,8 +125,8 @@ def diagnose(
     """Answer the questions that a data set's columns can answer."""
     lacking = questions.lacking(joined.rows.column_names)
     reasons = {
-        f"{joined.name}: {question}": f"{joined.origin} lacks the column '{column}'"
-        for question, column in lacking.items()
+        f"{joined.name}: {question}": f"{joined.origin} lacks the column '{columns[0]}'"
+        for question, columns in lacking.items()
     }
     result = Diagnostics(skipped=reasons)
     for column in questions.diagnose:
@@ -162,7 +163,7 @@ def _excluding(
     found, skipped = {}, {}
     for task in plan.tasks:
         part = np.union1d(plan.training, task.rows)
-        kinds = kinds_of(joined, _columns(columns), part, task.name)
+        kinds = kinds_of(joined, _columns(columns), part, f"rows to exclude in {task.name}")
         answer: Answer = classifier.predict(replace(task, kinds=kinds), plan.labels)
         known = answer.labels != NONE
         if not known.any():

@@ -91,10 +91,7 @@ def _score_source(
     source: Source, benchmark: Benchmark, group: str | None, method: Method, *, allow_missing: bool
 ) -> Scores:
     joined = join(source.listing, source.features, allow_missing=allow_missing)
-    tasks = plan(joined, benchmark, group)
-    if method.sample is not None:
-        tasks = sample_plan(tasks, method.sample, method.seed)
-    return score_joined(joined, tasks, method, source.features)
+    return score_joined(joined, plan(joined, benchmark, group), method, source.features)
 
 
 def score_joined(joined: Joined, tasks: Plan, method: Method, features: Path) -> Scores:
@@ -109,6 +106,8 @@ def score_joined(joined: Joined, tasks: Plan, method: Method, features: Path) ->
     EvaluationError
         If a row has no direction under the cosine, or nothing to be compared with.
     """
+    if method.sample is not None:
+        tasks = sample_plan(tasks, method.sample, method.seed)
     space = Space(joined.features, method.metric, method.threads)
     classifier: Neighbours | LinearClassifier
     if method.classifier == "knn":

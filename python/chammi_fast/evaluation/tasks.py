@@ -92,16 +92,18 @@ def plan(joined: Joined, benchmark: Benchmark, group: str | None = None) -> Plan
             skipped[rule.name] = f"{joined.origin} lacks the column '{missing}' of the groups to leave out"
         else:
             _check_apart(joined, rule, rows, training)
-            groups = None if rule.leave_out is None else _groups(joined, rule.leave_out, rows, rule.name)
-            kinds = kinds_of(joined, rule.exclude_same, np.union1d(rows, training), rule.name)
+            groups = None
+            if rule.leave_out is not None:
+                groups = _groups(joined, rule.leave_out, rows, f"groups to leave out of {rule.name}")
+            kinds = kinds_of(joined, rule.exclude_same, np.union1d(rows, training), f"rows to exclude in {rule.name}")
             tasks.append(Task(rule.name, rows, groups, kinds))
     _check_plan(joined, benchmark, training, tasks, skipped)
     labels, names = _labels(joined, benchmark.label, [training, *(task.rows for task in tasks)])
     return Plan(training, labels, names, tuple(tasks), skipped)
 
 
-def kinds_of(joined: Joined, columns: tuple[str, ...], rows: np.ndarray, task: str) -> np.ndarray | None:
-    """Return (N,) int64 numbers of the combinations of some columns' values; None without columns.
+def kinds_of(joined: Joined, columns: tuple[str, ...], rows: np.ndarray, purpose: str) -> np.ndarray | None:
+    """Return (N,) int64 numbers of the combinations of some columns' values in some rows; None without columns.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def kinds_of(joined: Joined, columns: tuple[str, ...], rows: np.ndarray, task: s
         return None
     codes = np.zeros((len(columns), joined.rows.num_rows), dtype=np.int64)
     for place, column in enumerate(columns):
-        codes[place, rows] = _groups(joined, column, rows, task)
+        codes[place, rows] = _groups(joined, column, rows, purpose)
     kinds: np.ndarray = np.unique(codes, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
     return kinds
 
@@ -195,14 +197,14 @@ def _labels(joined: Joined, wanted: tuple[str, ...], parts: list[np.ndarray]) ->
     return codes, names
 
 
-def _groups(joined: Joined, name: str, rows: np.ndarray, task: str) -> np.ndarray:
-    _check_column(joined, name, f"groups to leave out of {task}")
+def _groups(joined: Joined, name: str, rows: np.ndarray, purpose: str) -> np.ndarray:
+    _check_column(joined, name, purpose)
     groups: np.ndarray = column_codes(joined, name)[0][rows]
     if (groups < 0).any():
         first = int(rows[np.argmax(groups < 0)])
         raise EvaluationError(
-            f"{joined.origin}: column '{name}' is empty in {np.count_nonzero(groups < 0)} of the rows of {task}, "
-            f"the first {joined.key(first)}."
+            f"{joined.origin}: column '{name}' is empty in {np.count_nonzero(groups < 0)} of the rows, the first "
+            f"{joined.key(first)}, but holds the {purpose}."
         )
     return groups
 
