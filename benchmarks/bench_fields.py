@@ -8,7 +8,7 @@ for all crops of the field. Ours is a stream without look-ahead. 100 cells a fie
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -30,16 +30,18 @@ tifffile = pytest.importorskip("tifffile")
 CELLS, BATCH, SIZE = 100, 100, 224
 SECONDS = {"ours": 0.75, "plain": 0.4}  # of each round
 CROPS = CropSettings()
-WRITERS: dict[str, dict[str, Any]] = {
-    "as they are": {},
-    "LZW": {"compression": "lzw"},
-    "uncompressed": {"compression": None},
+# How the files are written, and whether there are illumination functions.
+CASES: dict[str, tuple[str | None, bool]] = {
+    "LZW": ("lzw", False),
+    "uncompressed": (None, False),
+    "LZW, illumination": ("lzw", True),
+    "uncompressed, illumination": (None, True),
 }
 
 
 @dataclass(frozen=True)
 class Fields:
-    """The files of a field, and what it is repeated as."""
+    """A field that is read again and again."""
 
     field: Field
     repeats: int = 1
@@ -62,10 +64,13 @@ def plain_python(fields: Fields) -> Iterator[NDArray[np.float32]]:
     how = preprocess_for(len(fields.field.channels))
     steps = transforms.Compose([transforms.Resize(SIZE, antialias=True), transforms.Normalize(how.mean, how.std)])
     half, side = CROPS.size_px // 2, CROPS.size_px
+    functions = fields.field.illumination or [None] * len(fields.field.channels)
     for _ in range(fields.repeats):
         planes = []
-        for path in fields.field.channels:
+        for path, function in zip(fields.field.channels, functions, strict=True):
             plane = tifffile.imread(path, maxworkers=1)
+            if function is not None:
+                plane = plane / function
             low, high = np.percentile(plane, CROPS.percentiles)
             unit = np.clip((plane.astype(np.float32) - np.float32(low)) / np.float32(high - low), 0, 1)
             planes.append(np.pad(unit, half, mode="reflect"))
@@ -100,25 +105,35 @@ def steady(batches: Callable[[Fields], Iterator[object]], fields: Fields, second
     return Way(drain(batches, longer), CELLS * repeats)
 
 
+def write_field(case: str, source: Path, folder: Path) -> Field:
+    """Write the five fluorescence channels of a real field of Cell Painting, and choose its cells."""
+    compression, lit = CASES[case]
+    rng = np.random.default_rng(7)
+    paths, functions = [], []
+    for original in sorted(source.glob("*ch[2-6]*.tiff")):
+        paths.append(folder / original.name)
+        plane = read_image(original)
+        tifffile.imwrite(paths[-1], plane, compression=compression)
+        across = [np.linspace(-1, 1, side) ** 2 for side in plane.shape]
+        functions.append((1.2 - 0.2 * np.add.outer(*across)).astype(np.float32))
+    height, width = functions[0].shape
+    return Field(paths, rng.uniform(0, [width - 1, height - 1], (CELLS, 2)), functions if lit else None)
+
+
 @pytest.mark.benchmark(group="fields")
-@pytest.mark.parametrize("writer", WRITERS)
-def test_pediatric(
-    writer: str, real_images: Path, tmp_path: Path, benchmark: BenchmarkFixture, rounds: int, short: bool
+@pytest.mark.parametrize("case", CASES)
+def test_cell_painting(
+    case: str, real_images: Path, tmp_path: Path, benchmark: BenchmarkFixture, rounds: int, short: bool
 ) -> None:
-    paths = sorted((real_images / "fields" / "pediatric_cellpainting_6ch").glob("*ch[2-6]*.tiff"))
-    if writer != "as they are":
-        for path in paths:
-            tifffile.imwrite(tmp_path / path.name, read_image(path), **WRITERS[writer])
-        paths = [tmp_path / path.name for path in paths]
-    height, width = read_image(paths[0]).shape
-    centres = np.random.default_rng(7).uniform(0, [width - 1, height - 1], (CELLS, 2))
-    fields = Fields(Field(paths, centres))
-    scale = np.array(preprocess_for(len(paths)).std)[:, None, None]
+    field = write_field(case, real_images / "fields" / "pediatric_cellpainting_6ch", tmp_path)
+    fields, channels = Fields(field), len(field.channels)
+    scale = np.array(preprocess_for(channels).std)[:, None, None]
     (expected,) = plain_python(fields)
     for threads in (1, 2):
         (answer,) = stream(threads)(fields)
         np.testing.assert_allclose(answer * scale, expected * scale, rtol=0, atol=1e-5)
-    benchmark.extra_info |= {"cells": CELLS, "channels": len(paths), "height": height, "width": width, "files": writer}
+    height, width = read_image(next(tmp_path.iterdir())).shape
+    benchmark.extra_info |= {"cells": CELLS, "channels": channels, "height": height, "width": width}
     one = steady(stream(1), fields, 0 if short else SECONDS["ours"])
     ways = {
         "tifffile, NumPy, torchvision": steady(plain_python, fields, 0 if short else SECONDS["plain"]),

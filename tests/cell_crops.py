@@ -8,12 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chammi_fast.images import CropBatch, CropSettings, Field, Preprocess
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chammi_fast.images import CropSettings
-
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+KEPT = Preprocess(size=None)
+CROP = CropSettings(4, scale="range", range=(0, 255))
+
+
+def numbered(number: int, cells: int, sides: tuple[int, int] = (9, 8)) -> Field:
+    """A field of two channels whose pixels all are its number and the number after it."""
+    planes = [np.full(sides, number + channel, np.uint8) for channel in range(2)]
+    return Field(planes, np.full((cells, 2), 4.0))
+
+
+def number_of(batch: CropBatch) -> float:
+    assert len(np.unique(batch.images[:, 0])) == 1
+    return round(float(batch.images[0, 0, 0, 0]) * 255)
 
 
 @dataclass(frozen=True)

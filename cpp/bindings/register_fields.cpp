@@ -229,10 +229,10 @@ class Crops {
         py::array_t<bool> touches{cells};
         std::ranges::transform(batch.touches_edge, touches.mutable_data(), [](std::uint8_t one) { return one != 0; });
         py::array_t<double> bounds{std::vector<py::ssize_t>{static_cast<py::ssize_t>(batch.bounds.size()), 2}};
-        double* to = bounds.mutable_data();
-        for (const Bounds& one : batch.bounds) {
-            *to++ = one.low;
-            *to++ = one.high;
+        auto rows = bounds.mutable_unchecked<2>();
+        for (py::ssize_t i = 0; i < rows.shape(0); ++i) {
+            rows(i, 0) = batch.bounds[static_cast<std::size_t>(i)].low;
+            rows(i, 1) = batch.bounds[static_cast<std::size_t>(i)].high;
         }
         return py::dict("images"_a = adopt(batch.images, batch.images->data(), py::dtype(name_of(batch.type)), shape),
                         "touches_edge"_a = touches, "cells"_a = statuses,

@@ -30,11 +30,9 @@ struct Window {
 // The pixel that is nearest to the centre, halves going up. False where the field does not have it.
 bool find_pixel(double centre, std::uint32_t extent, std::int64_t& pixel) noexcept {
     const double nearest = std::floor(centre + 0.5);
-    if (!(nearest >= 0.0 && nearest < static_cast<double>(extent))) {
-        return false;
-    }
-    pixel = static_cast<std::int64_t>(nearest);
-    return true;
+    const bool within = nearest >= 0.0 && nearest < static_cast<double>(extent);  // not what is not a number
+    pixel = within ? static_cast<std::int64_t>(nearest) : 0;
+    return within;
 }
 
 bool reaches_beyond(std::int64_t first, std::uint32_t size, std::uint32_t extent) noexcept {

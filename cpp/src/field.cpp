@@ -223,30 +223,32 @@ Status Field::measure(std::uint32_t channel, double full, FieldWorkspace& work) 
 }
 
 void Field::complete() noexcept {
-    const auto blame = [this](std::size_t source, const Status& status) {
-        status_ = status;
-        culprit_ = source;
-    };
-    for (std::size_t i = 0; i < statuses_.size(); ++i) {
-        if (!statuses_[i].ok()) {
-            return blame(i, statuses_[i]);
+    status_ = judge(culprit_);
+}
+
+Status Field::judge(std::size_t& culprit) const noexcept {
+    for (culprit = 0; culprit < statuses_.size(); ++culprit) {
+        if (!statuses_[culprit].ok()) {
+            return statuses_[culprit];
         }
     }
     const Planes& first = found_.front();
-    for (std::size_t i = 1; i < found_.size(); ++i) {
-        if (found_[i].height != first.height || found_[i].width != first.width) {
-            return blame(i, failure(Code::shape, "the image is {} x {} pixels, unlike the field's first channel")
-                                .with(found_[i].height, found_[i].width));
+    for (culprit = 1; culprit < found_.size(); ++culprit) {
+        const Planes& other = found_[culprit];
+        if (other.height != first.height || other.width != first.width) {
+            return failure(Code::shape, "the image is {} x {} pixels, unlike the field's first channel")
+                .with(other.height, other.width);
         }
-        if (found_[i].type != first.type) {
-            return blame(i, failure(Code::shape, "the image's samples are of another type than the first channel's"));
+        if (other.type != first.type) {
+            return failure(Code::shape, "the image's samples are of another type than the first channel's");
         }
     }
     const Labels& labels = plan_.labels;
     if (labels.values != nullptr && (labels.height != first.height || labels.width != first.width)) {
-        blame(found_.size(), failure(Code::shape, "the labels are {} x {} pixels, unlike the field's channels")
-                                 .with(labels.height, labels.width));
+        return failure(Code::shape, "the labels are {} x {} pixels, unlike the field's channels")
+            .with(labels.height, labels.width);
     }
+    return success();
 }
 
 }  // namespace chammi

@@ -106,6 +106,7 @@ class Field {
                FieldWorkspace& work) noexcept;
     template <typename T>
     Status put_samples(const T* samples, std::uint32_t channel) noexcept;
+    Status judge(std::size_t& culprit) const noexcept;
     Status measure(std::uint32_t channel, double full, FieldWorkspace& work) noexcept;
 
     const FieldPlan& plan_;
