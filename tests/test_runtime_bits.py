@@ -1,0 +1,140 @@
+"""What `chammi_fast.embed` writes has the same bits however a run is cut, ordered, stopped and spread over threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import csv as arrow_csv
+
+pytest.importorskip("onnxruntime")
+
+import chammi_fast
+from chammi_fast import load_batch, load_model
+from chammi_fast.embedding import EmbedSettings, work
+from chammi_fast.runtime import BACKENDS, graph
+from chammi_fast.runtime.graph import embed_spec
+from chammi_fast.spec import Spec
+from chammi_fast.table import embedding_matrix, read_embeddings
+from quantised import quantise
+
+CHANNELS = "CP/nucleus,CP/er,CP/rna"
+COUNT, SIDE = 70, 40
+FORMS = [
+    (name, precision)
+    for name, library in BACKENDS.items()
+    if "cpu" in library.devices()
+    for precision in library.precisions("cpu")
+]
+
+
+class StoppedError(Exception):
+    """The run is interrupted."""
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tapes of three channels, and their rows in two orders."""
+    folder = tmp_path_factory.mktemp("cells")
+    rng = np.random.default_rng(3)
+    rows = []
+    for i in range(COUNT):
+        tape = rng.integers(0, 255, (30 + i % 9, 3 * SIDE), dtype=np.uint8)
+        Image.fromarray(tape).save(folder / f"cell{i}.png")
+        rows.append({"file_path": f"cell{i}.png", "channel_width": SIDE, "half": i % 2})
+    order = rng.permutation(COUNT)
+    arrow_csv.write_csv(pa.Table.from_pylist(rows), folder / "cells.csv")
+    arrow_csv.write_csv(pa.Table.from_pylist([rows[i] for i in order]), folder / "shuffled.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo network for the channels alone, and a quantised one beside it."""
+    path = tmp_path_factory.mktemp("model") / "demo-cp.onnx"
+    demo = load_model("demo")
+    channels = demo.resolve(CHANNELS)
+    network = graph.specialise(demo.network, [channel.token_id for channel in channels])
+    said = {name: getattr(demo.spec, name) for name in demo.spec.__struct_fields__}
+    fixed = tuple(channel.token for channel in channels)
+    embed_spec(network, Spec(**(said | {"form": "specialised", "fixed_channels": fixed})))
+    onnx.save(network, path)
+    paths = [cells / f"cell{i}.png" for i in range(12)]
+    quantise(path, load_batch(paths, channel_width=SIDE, preprocess=demo.preprocess(channels)).images)
+    return path
+
+
+@pytest.fixture(params=FORMS, ids="-".join)
+def form(request: pytest.FixtureRequest) -> dict[str, str]:
+    backend, precision = request.param
+    return {"backend": backend, "precision": precision}
+
+
+def embed(model: Path, table: Path, out: Path, *, where: str | None = None, **settings: object) -> dict[str, bytes]:
+    """Return key -> the vector's bytes."""
+    chammi_fast.embed(
+        model,
+        manifest=table,
+        channels=CHANNELS,
+        out=out,
+        where=where,
+        settings=EmbedSettings(min_cosine=0.9, **settings),  # type: ignore[arg-type]
+    )
+    return vectors(out)
+
+
+def vectors(out: Path) -> dict[str, bytes]:
+    found = read_embeddings(out)
+    return {key: row.tobytes() for key, row in zip(found["key"].to_pylist(), embedding_matrix(found), strict=True)}
+
+
+def test_an_image_has_the_same_bits_in_any_run(cells: Path, model: Path, tmp_path: Path, form: dict[str, str]) -> None:
+    table = cells / "cells.csv"
+    expected = embed(model, table, tmp_path / "first", batch_size=64, threads=2, **form)
+    assert len(set(expected.values())) == COUNT
+    streams: dict[str, Any] = {"streams": 1} if form["backend"] == "openvino" else {}
+    runs = {
+        "batches of 1": embed(model, table, tmp_path / "1", batch_size=1, threads=2, **form),
+        "batches of 7, one thread": embed(model, table, tmp_path / "7", batch_size=7, threads=1, **form),
+        "one stream": embed(model, table, tmp_path / "s", batch_size=64, threads=2, **form, **streams),
+        "another order": embed(model, cells / "shuffled.csv", tmp_path / "o", batch_size=64, threads=2, **form),
+        "halves": {
+            key: vector
+            for half in (0, 1)
+            for key, vector in embed(
+                model, table, tmp_path / f"h{half}", where=f"half == {half}", batch_size=7 + half, **form
+            ).items()
+        },
+    }
+    for what, found in runs.items():
+        assert list(found) != list(expected) or what != "another order"
+        assert found == expected, what
+
+
+def test_a_run_that_goes_on_has_the_same_bits(
+    cells: Path, model: Path, tmp_path: Path, form: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, out = cells / "cells.csv", tmp_path / "out"
+    whole = embed(model, table, tmp_path / "whole", batch_size=64, **form)
+    monkeypatch.setattr(work, "ROWS_PER_SHARD", 16)
+
+    def stop(_: str, done: int, __: int) -> None:
+        if done >= 40:
+            raise StoppedError
+
+    settings = EmbedSettings(batch_size=7, min_cosine=0.9, **form)  # type: ignore[arg-type]
+    with pytest.raises(StoppedError):
+        chammi_fast.embed(model, manifest=table, channels=CHANNELS, out=out, settings=settings, progress=stop)
+    (report,) = chammi_fast.embed(model, manifest=table, channels=CHANNELS, out=out, settings=settings)
+    assert 0 < report.before < COUNT
+    assert vectors(out) == whole
+
+    parts = [tmp_path / "part1", tmp_path / "part2"]
+    for number, part in enumerate(parts, start=1):
+        embed(model, table, part, batch_size=number, shard=f"{number}/2", device="cpu", **form)
+    assert {**vectors(parts[0]), **vectors(parts[1])} == whole
