@@ -155,8 +155,8 @@ def test_broken_files_are_named_with_the_cause(screen: Screen) -> None:
 
 def test_cells_at_and_beyond_the_edges_are_counted(screen: Screen) -> None:
     height, width = SIZE
-    # Half a crop is 10 pixels, and the image begins half a pixel before the first pixel's centre.
-    screen.centres("A01", 1, (9.5, 30), (9.4, 30), (width - 10.5, 30), (width - 10.4, 30), (40, 9.4))
+    # A crop of 20 begins 10 pixels before the pixel of the centre.
+    screen.centres("A01", 1, (9.5, 30), (9.4, 30), (width - 9.6, 30), (width - 9.5, 30), (40, 9.4))
     screen.centres("A02", 2, (-0.6, 30), (width - 0.5, 5), (40, height + 3), (-0.4, 30))
     screen.centres("B01", 1, (float("nan"), 3), MIDDLE)
     report = screen.check()
@@ -164,7 +164,7 @@ def test_cells_at_and_beyond_the_edges_are_counted(screen: Screen) -> None:
         "3 of 16 cells have their centre outside the image: P1/A02/2 (3).",
         "1 of 16 cells have no centre in the table: P1/B01/1 (1).",
     ]
-    near = "4 of 16 cells are nearer to the image's edge than half a crop of 20 pixels (25.0%)."
+    near = "4 of 16 cells are so near to an edge that a crop of 20 pixels reaches beyond the image (25.0%)."
     assert texts(report, "note") == [near]
     (finding,) = [each for part in report.data_sets for each in part.findings if each.text == near]
     assert finding.where == ("P1/A01/1 (3)", "P1/A02/2 (1)")

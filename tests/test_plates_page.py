@@ -38,6 +38,6 @@ def test_every_example_runs(
 def test_patterns_on_the_page_are_patterns() -> None:
     from chammi_fast.plates.patterns import pattern_of
 
-    (text,) = [block for block in blocks("text")]
+    (text,) = blocks("text")
     for line in text.splitlines():
         assert "channel" in pattern_of(line).names

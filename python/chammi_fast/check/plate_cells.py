@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from chammi_fast.check.plate_files import ImageCheck, sampled
 from chammi_fast.check.report import DataSetReport, Finding, listed, plural
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
     from chammi_fast.plates import Cells, Plate
 
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class _Count:
-    """Cells of one field: all, without a centre, outside the image, nearer to its edge than half a crop."""
+    """Cells of one field: all, without a centre, outside the image, and inside with a crop that reaches beyond it."""
 
     field: int
     cells: int = 0
@@ -70,20 +73,24 @@ def _count(plate: Plate, field: int, images: ImageCheck, crop_size: int) -> _Cou
     size = images.sizes_px.get(field, images.size_px)
     if size is None:
         return _Count(field, cells=len(cells), lost=int((~known).sum()))
-    outside, near = _at_edges(cells, size, crop_size / 2)
+    outside, near = _at_edges(cells, size, crop_size)
     return _Count(
         field, cells=len(cells), lost=int((~known).sum()), outside=int(outside.sum()), near=int((near & ~outside).sum())
     )
 
 
-def _at_edges(cells: Cells, size_px: tuple[int, int], half_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) which centres lie outside the image, and which nearer than `half_px` to its edge. NaN is neither."""
-    height, width = size_px
-    # Pixel centres are whole numbers, so the image begins half a pixel before 0.
-    before = cells.centres_px + 0.5
-    after = np.array([width, height]) - before
-    nearest = np.minimum(before, after).min(axis=1)
-    return (nearest < 0) | (after <= 0).any(axis=1), nearest < half_px
+def _at_edges(cells: Cells, size_px: tuple[int, int], crop_size: int) -> tuple[Flags, Flags]:
+    """(N,) which centres lie outside the image, and whose squares reach beyond it, as docs/crops.md has it.
+
+    A centre that is not a number is neither.
+    """
+    last = np.array([size_px[1], size_px[0]])
+    known = np.isfinite(cells.centres_px).all(axis=1)
+    pixels = np.floor(cells.centres_px + 0.5)
+    first = pixels - crop_size // 2
+    outside = np.any((pixels < 0) | (pixels >= last), axis=1)
+    beyond = np.any((first < 0) | (first + crop_size > last), axis=1)
+    return outside & known, beyond & known
 
 
 def _findings(keys: Sequence[str], counts: Sequence[_Count], crop_size: int) -> Iterator[Finding]:
@@ -98,7 +105,7 @@ def _findings(keys: Sequence[str], counts: Sequence[_Count], crop_size: int) -> 
     for name, severity, words in (
         ("outside", "problem", "have their centre outside the image"),
         ("lost", "problem", "have no centre in the table"),
-        ("near", "note", f"are nearer to the image's edge than half a crop of {crop_size} pixels"),
+        ("near", "note", f"are so near to an edge that a crop of {crop_size} pixels reaches beyond the image"),
     ):
         where = tuple(f"{keys[each.field]} ({getattr(each, name):,})" for each in counts if getattr(each, name))
         found = sum(getattr(each, name) for each in counts)

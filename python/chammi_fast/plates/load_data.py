@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +23,7 @@ from chammi_fast.plates.rows import Reading, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 _FILE_COLUMN = re.compile(r"(?P<kind>URL|FileName|PathName)_(?P<use>Orig|Illum)?(?P<channel>.+)")
 _OF_CELLPROFILER = re.compile(r"(?:Series|Frame|Height|Width|MD5Digest|Scaling|Group|ImageSet|Channel)_.*")
@@ -61,9 +61,9 @@ class Relocated:
     def file(self, folder: str, name: str) -> str:
         """Return the path or URL of a file."""
         if folder not in self._known:
-            self._known[folder] = self._folder(folder)
+            self._known[folder] = self._folder(folder).rstrip("/")
         own = self._known[folder]
-        return f"{own.rstrip('/')}/{name}" if is_url(own) else str(Path(own) / name)
+        return f"{own}/{name}"
 
     def _folder(self, folder: str) -> str:
         """Return the folder below the root that ends like `folder`, as long an ending as is there."""
