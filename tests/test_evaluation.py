@@ -234,7 +234,7 @@ def test_zero_vectors_have_no_cosine_but_a_distance(tmp_path: Path) -> None:
     data_set = random_data_set("CP", 12)
     data_set.features[[5, 7]] = 0
     data, features = write_chammi(tmp_path, {"CP": data_set})
-    with pytest.raises(EvaluationError, match=r"2 rows are all zero and have no cosine, the first 'CP/crops/5@x.png'"):
+    with pytest.raises(EvaluationError, match=r"2 rows are all zero, without a cosine, the first 'CP/crops/5@x.png'"):
         evaluate(data, features)
     assert_expected(evaluate(data, features, metric="l2"), {"CP": data_set}, "l2")
 

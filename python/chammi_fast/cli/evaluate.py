@@ -94,11 +94,13 @@ def evaluate(
             allow_missing=allow_missing,
             name=name,
         )
-        write_scores(scores, out)
-        printer = console()
-        printer.print(scores_table(scores))
+        comparison = None
         if compare is not None and other is not None:
             names = (out.resolve().name, compare.resolve().name)
             comparison = compare_results(scores, other, names=names, resamples=resamples, seed=seed)
             write_comparison(comparison, out)
-            printer.print(comparison.table())
+        write_scores(scores, out)
+    printer = console()
+    printer.print(scores_table(scores))
+    if comparison is not None:
+        printer.print(comparison.table())

@@ -186,6 +186,6 @@ def _check_directions(space: Space, tasks: Plan, joined: Joined, features: str) 
     zero = np.intersect1d(space.zero_rows, tasks.taking_part)
     if zero.size:
         raise EvaluationError(
-            f"{features}: {zero.size} {'row is' if zero.size == 1 else 'rows are'} all zero and have no cosine, "
+            f"{features}: {zero.size} {'row is' if zero.size == 1 else 'rows are'} all zero, without a cosine, "
             f"the first {joined.key(int(zero[0]))}: score with the metric l2, or leave them out."
         )
