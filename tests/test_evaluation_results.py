@@ -165,25 +165,14 @@ def test_the_command_line_offers_what_python_does(folders: tuple[Path, Path], tm
     plain = run(*given, "--out", tmp_path / "plain")
     assert plain.exit_code == 0, plain.output
     assert "95 % interval" in plain.output
-    options = (
-        "--k",
-        "3",
-        "--metric",
-        "l2",
-        "--diagnose",
-        "Plate",
-        "--diagnose",
-        "cell_type",
-        "--exclude-same",
-        "Plate",
-    )
-    more = ("--resamples", "50", "--seed", "4", "--threads", "1", "--sample", "20", "--compare", tmp_path / "plain")
-    refused = run(*given, *options, *more, "--out", tmp_path / "all")
+    options = ["--k", "3", "--metric", "l2", "--diagnose", "Plate", "--diagnose", "cell_type"]
+    options += ["--exclude-same", "Plate", "--resamples", "50", "--seed", "4", "--threads", "1"]
+    options += ["--compare", str(tmp_path / "plain"), "--out", str(tmp_path / "all")]
+    refused = run(*given, *options, "--sample", "20")
     assert isinstance(refused.exception, EvaluationError)
     assert "not about the same rows" in str(refused.exception)
-    everything = run(
-        *given, *options, *(one for one in more if one not in ("--sample", "20")), "--out", tmp_path / "all"
-    )
+    assert not (tmp_path / "all").exists()
+    everything = run(*given, *options)
     assert everything.exit_code == 0, everything.output
     for words in ("3-nearest-neighbour scores (l2)", "predicting cell_type", "without same Plate", "Macro F1 of both"):
         assert words in everything.output
