@@ -85,7 +85,7 @@ def possible_forms(
     if wish.streams > 1:
         forms = [form for form in forms if libraries[form.backend].streams]
     if not forms:
-        raise BackendError(_nothing(wish, libraries, quantised=quantised))
+        raise BackendError(_nothing(wish, libraries, floating=floating, quantised=quantised))
     batch = (wish.fixed_batch or GPU_BATCH) if fixed_size else 0
     return [replace(form, fixed_batch=0 if form.device == "cpu" else batch) for form in forms]
 
@@ -119,13 +119,15 @@ def _precisions(library: Library, device: str, *, floating: bool, quantised: boo
     return [one for one in there if (quantised if one == "int8" else floating)]
 
 
-def _nothing(wish: Form, libraries: dict[str, Library], *, quantised: bool) -> str:
+def _nothing(wish: Form, libraries: dict[str, Library], *, floating: bool, quantised: bool) -> str:
     """Say why no form fulfils a wish, and what there is."""
     there = {name: library for name, library in libraries.items() if find_spec(library.package) is not None}
     if not there:
         return "there is no backend: pip install 'chammi-fast[cpu]' (or chammi-fast[gpu] for an NVIDIA GPU)."
     if wish.precision == "int8" and not quantised:
         return "precision int8 needs a quantised file beside the model: make it with chammi-fast quantize."
+    if wish.precision not in (AUTO, "int8") and not floating:
+        return f"precision {wish.precision} needs the file of floats that the quantised one was made from: name that."
     offers = []
     for name, library in there.items():
         offers += [f"{name} on {device} in {', '.join(library.precisions(device))}" for device in library.devices()]
