@@ -6,6 +6,7 @@ import gzip
 import random
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,31 @@ def test_a_cell_without_a_centre_keeps_its_place(tmp_path: Path, table: Path) ->
     cells = Plate.from_load_data(table, locations=tmp_path / "locations").cells(0)
     assert cells.object_numbers.tolist() == [1, 2, 3, 4]
     assert np.isnan(cells.centres_px).all(axis=1).tolist() == [False, True, True, False]
+
+
+def test_object_numbers_name_one_cell_each(tmp_path: Path, table: Path) -> None:
+    rows = [{"Metadata_Well": "A01", "Metadata_Site": site, "x": 1, "y": 1, "label": 7} for site in (1, 1, 2)]
+    plate = Plate.from_load_data(table, locations=write_csv(tmp_path / "cells.csv", rows))
+    with pytest.raises(ManifestError, match=r"cells\.csv: the field P1/A01/1 has the object number 7 twice"):
+        plate.cells(0)
+    assert plate.cells(1).object_numbers.tolist() == [7]
+
+
+def test_memory_does_not_grow_with_the_number_of_cells(tmp_path: Path, table: Path) -> None:
+    peaks = []
+    for count in (100_000, 400_000):
+        path = tmp_path / f"{count}.parquet"
+        columns = {"Metadata_Well": np.resize(WELLS, count), "Metadata_Site": np.resize([1, 1, 1, 2, 2, 2], count)}
+        columns |= {name: np.arange(count, dtype=np.float64) for name in "xy"}
+        parquet.write_table(pa.table(columns), path, row_group_size=20_000)
+        plate = Plate.from_load_data(table, locations=path)
+        tracemalloc.start()
+        assert plate.locations is not None
+        assert plate.locations.strays() == 0  # reads all of the table
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert np.array_equal(plate.cells(0).centres_px[:, 0], np.arange(0, count, 6))
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 # Masks

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from chammi_fast.errors import ChannelError, ManifestError
@@ -183,11 +184,16 @@ class Plate:
         Raises
         ------
         ManifestError, DecodeError
-            If there is no file for them, or it cannot be read.
+            If there is no file for them, it cannot be read, or two cells have one number.
         """
         if self.locations is None:
             raise ManifestError(f"{self.origin}: no cell locations were given.")
-        return self.locations.cells(index)
+        cells = self.locations.cells(index)
+        numbers, counts = np.unique(cells.object_numbers, return_counts=True)
+        if len(numbers) < len(cells):
+            repeated, key = int(numbers[counts.argmax()]), self.fields[KEY][index].as_py()
+            raise ManifestError(f"{self.locations.origin}: the field {key} has the object number {repeated} twice.")
+        return cells
 
     def select(self, channels: Sequence[str]) -> Plate:
         """Return the plate with some of its channels, in the given order.
