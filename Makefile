@@ -59,6 +59,7 @@ bench: $(VENV)/.all
 	$(BIN)/pytest $(SUITES:%=benchmarks/bench_%.py) -q $(if $(SHORT),--short) --benchmark-json=build/benchmark.json
 	$(if $(SHORT),,$(BIN)/python scripts/record_benchmarks.py build/benchmark.json)
 	$(if $(SHORT),,$(BIN)/python scripts/record_fields.py build/benchmark.json)
+	$(if $(SHORT),,$(BIN)/python scripts/record_score.py build/benchmark.json)
 	$(if $(SHORT),,$(BIN)/python scripts/write_benchmarks.py)
 	$(if $(SHORT),,$(BIN)/python scripts/draw_figures.py)
 
