@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -317,7 +317,8 @@ def _places(fields: pa.Table) -> list[Place]:
 
 
 def _file_name(*parts: str) -> str:
-    return "-".join(re.sub(r"[^A-Za-z0-9_.+]", "_", part) for part in parts)
+    # Escaped, not replaced: plates called "P 1" and "P_1" must not share a name.
+    return "-".join(quote(part, safe="") for part in parts)
 
 
 def _and(names: Sequence[str]) -> str:
