@@ -15,7 +15,8 @@ pytest.importorskip("onnxruntime")
 
 from chammi_fast import extras  # noqa: E402
 from chammi_fast.errors import BackendError, MissingExtraError, SpecError  # noqa: E402
-from chammi_fast.runtime import Form, graph, open_backend  # noqa: E402
+from chammi_fast.images.batches import usable_cpus  # noqa: E402
+from chammi_fast.runtime import BACKENDS, Form, graph, open_backend  # noqa: E402
 from handmade import EMBEDDING, SIZE, SPEC, TABLE, adaptive_by_numpy, write_adaptive, write_foreign  # noqa: E402
 
 if TYPE_CHECKING:
@@ -45,15 +46,59 @@ def test_specialising_leaves_an_ordinary_network_and_the_original(network: Model
     assert [entry.key for entry in special.metadata_props] == [entry.key for entry in network.metadata_props]
 
 
-@pytest.mark.parametrize("threads", [0, 1, 2])
-def test_onnxruntime_equals_numpy(network: ModelProto, threads: int) -> None:
+FORMS = [
+    Form(name, precision=precision, threads=threads)
+    for name, library in BACKENDS.items()
+    if "cpu" in library.devices()
+    for precision in library.precisions("cpu")
+    for threads in (0, 1, 2)
+]
+TOLERANCE = {
+    "fp32": 1e-5,
+    "int8": 1e-5,
+    "fp16": 2e-2,
+    "bf16": 2e-1,
+}  # of numbers of size 5; int8 is for quantised files
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("count", [1, 2, 7, 33])
+def test_backends_equal_numpy(network: ModelProto, form: Form, count: int) -> None:
     content = graph.specialise(network, IDS).SerializeToString()
-    backend = open_backend(Form("onnxruntime", threads=threads), content, origin="a.onnx")
-    assert backend.form.threads == threads or threads == 0
-    images = np.random.default_rng(5).standard_normal((7, 3, SIZE, SIZE), dtype=np.float32)
-    found = backend.run(images)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, adaptive_by_numpy(images, IDS), atol=1e-5)
+    backend = open_backend(form, content, origin="a.onnx")
+    assert backend.version[0].isdigit()
+    assert (backend.form.backend, backend.form.precision, backend.form.device) == (form.backend, form.precision, "cpu")
+    assert 1 <= backend.form.streams <= backend.form.threads
+    assert backend.form.threads <= (form.threads or usable_cpus())
+    images = np.random.default_rng(5).standard_normal((count, 3, SIZE, SIZE), dtype=np.float32)
+    before = images.copy()
+    for _ in range(2):
+        found = backend.run(images)
+        assert (found.dtype, found.shape) == (np.dtype(np.float32), (count, EMBEDDING))
+        np.testing.assert_allclose(found, adaptive_by_numpy(images, IDS), atol=TOLERANCE[form.precision])
+    kept = found.copy()
+    backend.run(images[::-1].copy())
+    np.testing.assert_array_equal(found, kept, err_msg="a later call writes into what an earlier one returned")
+    np.testing.assert_array_equal(images, before)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form.threads == 2], ids=str)
+def test_a_network_of_one_batch_size(tmp_path: Path, form: Form) -> None:
+    path = write_foreign(tmp_path / "a.onnx", shape=[4, 2, SIZE, SIZE])
+    backend = open_backend(form, path.read_bytes(), origin="a.onnx")
+    images = np.random.default_rng(5).random((4, 2, SIZE, SIZE), dtype=np.float32)
+    np.testing.assert_allclose(backend.run(images), images.mean((2, 3)), atol=TOLERANCE[form.precision] / 10)
+    with pytest.raises(BackendError, match=r"a\.onnx: .* refuses a 3x2x8x8 batch: "):
+        backend.run(images[:3])
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form.threads == 2], ids=str)
+def test_images_of_any_size(tmp_path: Path, form: Form) -> None:
+    path = write_foreign(tmp_path / "a.onnx", shape=["N", 2, "H", "W"])
+    backend = open_backend(form, path.read_bytes(), origin="a.onnx")
+    for shape in ((3, 2, 5, 7), (1, 2, 9, 4)):
+        images = np.random.default_rng(5).random(shape, dtype=np.float32)
+        np.testing.assert_allclose(backend.run(images), images.mean((2, 3)), atol=TOLERANCE[form.precision] / 10)
 
 
 def test_weights_hash_ignores_the_order_of_the_file(network: ModelProto) -> None:
@@ -85,18 +130,28 @@ def test_external_data_is_read_and_its_absence_named(tmp_path: Path, network: Mo
         graph.read_onnx(path)
 
 
-def test_a_network_that_is_none_is_refused() -> None:
-    with pytest.raises(BackendError, match=r"a\.onnx: ONNX Runtime cannot open the network: ") as caught:
-        open_backend(Form(), b"no network", origin="a.onnx")
+ONE_FORM_EACH = [form for form in FORMS if form.threads == 1 and form.precision == "fp32"]
+CALLED = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+@pytest.mark.parametrize("form", ONE_FORM_EACH, ids=str)
+@pytest.mark.parametrize("content", [b"no network", b""])
+def test_a_network_that_is_none_is_refused(form: Form, content: bytes) -> None:
+    expected = rf"^a\.onnx: {CALLED[form.backend]} cannot open the network: .+\.$"
+    with pytest.raises(BackendError, match=expected) as caught:
+        open_backend(form, content, origin="a.onnx")
     assert "\n" not in str(caught.value)
 
 
-def test_a_refused_batch_is_a_backend_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ONE_FORM_EACH, ids=str)
+def test_a_refused_batch_is_a_backend_error(tmp_path: Path, form: Form) -> None:
     path = write_foreign(tmp_path / "a.onnx", shape=["N", 2, SIZE, SIZE])
-    backend = open_backend(Form(), path.read_bytes(), origin="a.onnx")
-    with pytest.raises(BackendError, match=r"a\.onnx: ONNX Runtime refuses a 1x3x8x8 batch: ") as caught:
+    backend = open_backend(form, path.read_bytes(), origin="a.onnx")
+    expected = rf"^a\.onnx: {CALLED[form.backend]} refuses a 1x3x8x8 batch: .+\.$"
+    with pytest.raises(BackendError, match=expected) as caught:
         backend.run(np.zeros((1, 3, SIZE, SIZE), dtype=np.float32))
     assert "\n" not in str(caught.value)
+    assert backend.run(np.ones((1, 2, SIZE, SIZE), dtype=np.float32)).tolist() == [[1, 1]], "it goes on working"
 
 
 def test_a_broken_installation_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,4 +50,5 @@ def joined(parts: Sequence[Accuracy]) -> Accuracy:
 
 def _shown(cosine: float) -> str:
     """Write a cosine with the digits that tell it from 1, rounded down: it is not to look better than it is."""
-    return f"{np.floor(cosine * 1e6) / 1e6:.6f}".rstrip("0").ljust(5, "0")
+    whole, _, digits = f"{np.floor(cosine * 1e6) / 1e6:.6f}".partition(".")
+    return f"{whole}.{digits.rstrip('0').ljust(3, '0')}"

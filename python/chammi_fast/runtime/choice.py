@@ -156,6 +156,7 @@ def _accuracy(
         if reference is not None:
             backend = first if subject is subjects[0] else subject.open(form)
             measured.append(compare(backend.run(subject.images), reference))
+            del backend  # or it would be there while the next one is opened
     return joined(measured) if measured else None
 
 
