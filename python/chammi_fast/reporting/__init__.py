@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from chammi_fast.errors import ReportError
 from chammi_fast.extras import require
+from chammi_fast.reporting.projection import load_umap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "report"]
 
-NEEDED = ("bokeh", "umap", "jinja2", "matplotlib")
+NEEDED = ("bokeh", "jinja2", "matplotlib")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def report(
         raise ReportError(f"map_cells must be at least 1, not {map_cells}.")
     for module in NEEDED:
         require(module, purpose="a report")
+    load_umap()
     from chammi_fast.reporting.build import Settings, build
     from chammi_fast.reporting.results import read_results
 

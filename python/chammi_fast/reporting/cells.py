@@ -210,7 +210,10 @@ def _cells(
         features=table.features[chosen],
         paths=_paths(table, keys),
         widths=widths,
-        channels=[str(channel.get("source") or channel.get("token", "")) for channel in model.get("channels", [])],
+        channels=[
+            str(channel.get("source") or channel.get("token", "")).removeprefix(f"{data_set}/")
+            for channel in model.get("channels", [])
+        ],
         drop_mask=table.run.get("settings", {}).get("mask", "keep") != "keep",
         shown=np.searchsorted(chosen, np.sort(shown)),
         total=table.rows.num_rows,

@@ -84,13 +84,16 @@ def _lead(results: Sequence[Result]) -> str:
 def _tile(place: int, result: Result) -> Tile:
     scores = result.scores
     colour = kind_style(place)[0]
-    if scores.cps is not None:
-        return Tile(result.name, colour, words.score(scores.cps), "CPS", words.between(scores.cps_interval))
-    mean = sum(task.f1_macro for task in scores.tasks.values()) / len(scores.tasks)
+    if scores.averages:
+        name, average = list(scores.averages.items())[-1]  # which stands for those above it
+        what = name if name == "CPS" else f"macro F1, {name}"
+        return Tile(result.name, colour, words.score(average.f1_macro), what, words.between(average.interval))
     if len(scores.tasks) == 1:
-        (name, task), *_ = scores.tasks.items()
+        ((name, task),) = scores.tasks.items()
         interval = words.between(task.intervals.get("f1_macro"))
-        return Tile(result.name, colour, words.score(mean), f"macro F1 of {words.task_title(name)}", interval)
+        what = f"macro F1, {words.task_title(name)}"
+        return Tile(result.name, colour, words.score(task.f1_macro), what, interval)
+    mean = sum(task.f1_macro for task in scores.tasks.values()) / len(scores.tasks)
     return Tile(result.name, colour, words.score(mean), f"mean macro F1 of {len(scores.tasks)} tasks", "")
 
 

@@ -41,7 +41,7 @@ Corner = Literal["lower left", "lower center", "outside lower left"]
 
 _THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--paper)"}
 _COLOUR = re.compile("|".join(_THEMED))
-_NARROW_INCHES = 5.6
+_NARROW_INCHES = 5.0
 _NO_GLYPH = r"Glyph .* missing from"
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _STYLE: dict[Any, Any] = {

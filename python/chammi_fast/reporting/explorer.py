@@ -108,8 +108,8 @@ def _describe(one: Map, places: dict[str, int]) -> dict[str, Any]:
     own = {key: place for place, key in enumerate(keys)}
     decided = [cells.neighbours[row] for row in shown.tolist()]
     xy = one.places[shown].astype(float).round(3)
-    outcome = np.where(cells.predicted == cells.labels, "right", "wrong")
-    outcome[cells.parts == TRAINING] = "not tested"
+    tested = np.where(cells.predicted == cells.labels, "right", "wrong")
+    outcome = np.where(cells.parts == TRAINING, "not tested", tested)
     parts = [words.part_title(part) for part in cells.parts]
     fields = [("label", cells.labels), ("part of the data", parts), ("right or wrong", outcome), *cells.batches.items()]
     return {

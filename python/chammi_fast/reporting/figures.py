@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from chammi_fast.evaluation import Average
     from chammi_fast.reporting.projection import Map
     from chammi_fast.reporting.results import Result
 
@@ -35,7 +36,7 @@ def draw_scores(
             "A model whose line lies outside another's is better at that task."
         )
         if reference is not None:
-            caption += f" The dashed line is a published model, {reference[0]}."
+            caption += f" The dashed line is {reference[0]}."
         text = Text("radar", "radar", _leader(models, tasks), caption)
         figures.append(draw_radar(models, summaries, reference, text, folder))
     figures += [_intervals(results, folder), _classes(results, folder)]
@@ -65,11 +66,14 @@ def _umap(maps: Sequence[Map], data_set: str, column: str | None, name: str, fol
     else:
         title = f"{where}do cells of one {column} keep to themselves?"
         meaning = "Colours that separate show an effect of the batch; where they mix, the embedding does not see it."
-    caption = (
-        f"A UMAP made of {words.plural(maps[0].fitted, 'training cell')}; the cells of each test are placed on it "
-        f"without changing it, before the training cells in gray. {meaning}"
-    )
-    text = Text(name, "umap", title[0].upper() + title[1:], caption, f"{where}by {column or 'label'}")
+    if maps[0].by_training:
+        caption = (
+            f"A UMAP made of {words.plural(maps[0].fitted, 'training cell')}; the cells of each test are placed on it "
+            "without changing it, before the training cells in gray."
+        )
+    else:
+        caption = f"A UMAP made of all {words.plural(maps[0].fitted, 'cell')} drawn, because too few of them train."
+    text = Text(name, "umap", title[0].upper() + title[1:], f"{caption} {meaning}", f"{where}by {column or 'label'}")
     return draw_umaps(maps, column, text, folder)
 
 
@@ -109,7 +113,7 @@ def _intervals(results: Sequence[Result], folder: Path) -> Figure:
     models = {
         one.name: {
             **{task: (scores.f1_macro, scores.intervals.get("f1_macro")) for task, scores in one.scores.tasks.items()},
-            **{name: (mean.f1_macro, mean.interval) for name, mean in one.scores.averages.items() if name == "CPS"},
+            **{name: (mean.f1_macro, mean.interval) for name, mean in _headline(one).items()},
         }
         for one in results
     }
@@ -122,6 +126,12 @@ def _intervals(results: Sequence[Result], folder: Path) -> Figure:
     if not any(interval for scores in models.values() for _, interval in scores.values()):
         caption = "A dot is a score. These results hold no intervals."
     return draw_intervals(models, Text("intervals", "intervals", "How sure each score is", caption), folder)
+
+
+def _headline(result: Result) -> Mapping[str, Average]:
+    """Return the averages worth a row: CPS alone where it is defined, for the others are parts of it."""
+    averages = result.scores.averages
+    return {"CPS": averages["CPS"]} if "CPS" in averages else averages
 
 
 def _classes(results: Sequence[Result], folder: Path) -> Figure:

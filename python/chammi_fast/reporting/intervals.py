@@ -34,7 +34,7 @@ def draw_intervals(models: Mapping[str, Mapping[str, Estimate]], text: drawing.T
     tips: dict[str, str] = {}
     with drawing.style():
         height = 0.75 + row_inches * len(rows) + 0.2 * len(models)
-        figure = Drawing(figsize=(5.2, height), layout="constrained")
+        figure = Drawing(figsize=(4.4, height), layout="constrained")
         axes = figure.add_subplot()
         handles = []
         for place, (model, scores) in enumerate(models.items()):

@@ -11,6 +11,8 @@ import numpy as np
 from chammi_fast.extras import require
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from chammi_fast.evaluation import Metric
     from chammi_fast.reporting.cells import Cells
 
@@ -27,12 +29,14 @@ class Map:
     ----------
     places : (N, 2) float32, one per cell
     fitted : number of cells that the map is made of
+    by_training : whether these are the training cells alone
     metric : of the neighbours
     """
 
     cells: Cells
     places: np.ndarray
     fitted: int
+    by_training: bool
     metric: Metric
 
     @property
@@ -44,11 +48,25 @@ class Map:
 def map_cells(cells: Cells, metric: Metric) -> Map | None:
     """Lay cells out: by the training cells, or by all where too few train; None where there are too few at all."""
     fitted = cells.training
-    if len(fitted) < FEWEST_ROWS:
+    by_training = len(fitted) >= FEWEST_ROWS
+    if not by_training:
         fitted = np.arange(len(cells.keys))
     if len(fitted) < FEWEST_ROWS:
         return None
-    return Map(cells, lay_out(cells.features, fitted, metric), len(fitted), metric)
+    return Map(cells, lay_out(cells.features, fitted, metric), len(fitted), by_training, metric)
+
+
+def load_umap() -> ModuleType:
+    """Import umap-learn, which warns of an optional package that it does not need.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return require("umap", purpose="a report")
 
 
 def lay_out(features: np.ndarray, fitted: np.ndarray, metric: Metric) -> np.ndarray:
@@ -65,10 +83,10 @@ def lay_out(features: np.ndarray, fitted: np.ndarray, metric: Metric) -> np.ndar
     MissingExtraError
         If umap-learn is not installed.
     """
+    umap = load_umap()
     with warnings.catch_warnings():
-        # They are about optional packages, threads and compilation; none is about the rows.
+        # They are about threads and compilation; none is about the rows.
         warnings.simplefilter("ignore")
-        umap = require("umap", purpose="drawing UMAPs")
         others = np.setdiff1d(np.arange(len(features)), fitted)
         model = umap.UMAP(
             n_neighbors=min(_NEIGHBOURS, len(fitted) - 1),

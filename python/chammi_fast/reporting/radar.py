@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.projections.polar import PolarAxes
 
 FEWEST_TASKS = 3
-_DISC_INCHES = 3.3
+_DISC_INCHES = 2.7
 _NAME_POINTS = 8.5
 REFERENCE_STYLE = {"color": drawing.OTHER, "linestyle": (0, (4, 2))}
 _DATA_SET_COLOURS = {"Allen": "#009e73", "HPA": "#cc79a7", "CP": "#d55e00"}

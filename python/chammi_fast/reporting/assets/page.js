@@ -120,7 +120,7 @@
     box.append(image);
     if (set.channels.length > 1) {
       const names = make("div", "channels");
-      set.channels.forEach((name) => names.append(make("span", "", name.split("/").pop())));
+      set.channels.forEach((name) => names.append(make("span", "", name)));
       box.append(names);
     }
     return box;
