@@ -1,4 +1,4 @@
-"""Quantised files for tests, made by ONNX Runtime alone."""
+"""Files of fixed channels and quantised files for tests, made without PyTorch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from chammi_fast.model import load_model
-from chammi_fast.runtime.graph import embed_spec, network_inputs
+from chammi_fast.runtime.graph import embed_spec, network_inputs, specialise
 from chammi_fast.spec import Quantisation
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from chammi_fast.model import Model
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
@@ -25,6 +27,16 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._batches, None)
+
+
+def fix_channels(model: Model, channels: str, path: Path) -> Path:
+    """Write an adaptive model as a file for some channels alone."""
+    resolved = model.resolve(channels)
+    network = specialise(model.network, [channel.token_id for channel in resolved])
+    names = tuple(channel.token for channel in resolved)
+    embed_spec(network, msgspec.structs.replace(model.spec, form="specialised", fixed_channels=names))
+    onnx.save(network, path)
+    return path
 
 
 def quantise(path: Path, images: np.ndarray, *, worst: float = 0.99, made_from: str = "") -> Path:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -17,11 +16,9 @@ pytest.importorskip("onnxruntime")
 import chammi_fast
 from chammi_fast import load_batch, load_model
 from chammi_fast.embedding import EmbedSettings, work
-from chammi_fast.runtime import BACKENDS, graph
-from chammi_fast.runtime.graph import embed_spec
-from chammi_fast.spec import Spec
+from chammi_fast.runtime import BACKENDS
 from chammi_fast.table import embedding_matrix, read_embeddings
-from quantised import quantise
+from quantised import fix_channels, quantise
 
 CHANNELS = "CP/nucleus,CP/er,CP/rna"
 COUNT, SIDE = 70, 40
@@ -56,16 +53,10 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo network for the channels alone, and a quantised one beside it."""
-    path = tmp_path_factory.mktemp("model") / "demo-cp.onnx"
     demo = load_model("demo")
-    channels = demo.resolve(CHANNELS)
-    network = graph.specialise(demo.network, [channel.token_id for channel in channels])
-    said = {name: getattr(demo.spec, name) for name in demo.spec.__struct_fields__}
-    fixed = tuple(channel.token for channel in channels)
-    embed_spec(network, Spec(**(said | {"form": "specialised", "fixed_channels": fixed})))
-    onnx.save(network, path)
+    path = fix_channels(demo, CHANNELS, tmp_path_factory.mktemp("model") / "demo-cp.onnx")
     paths = [cells / f"cell{i}.png" for i in range(12)]
-    quantise(path, load_batch(paths, channel_width=SIDE, preprocess=demo.preprocess(channels)).images)
+    quantise(path, load_batch(paths, channel_width=SIDE, preprocess=demo.preprocess(demo.resolve(CHANNELS))).images)
     return path
 
 

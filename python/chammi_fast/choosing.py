@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chammi_fast.errors import BackendError, SpecError
@@ -168,6 +169,6 @@ def _quantised(model: Model, *, needed: bool) -> Model | None:
 
 
 def _beside(model: Model, name: str, sha256: str) -> Model | None:
-    path = model.path.with_name(name)
+    path = model.path.parent / Path(name).name
     found = load_model(path) if path.is_file() else None
     return found if found is not None and found.sha256 == sha256 else None
