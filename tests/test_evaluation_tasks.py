@@ -245,7 +245,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ),
         ("exclude_same = ['plate', 'batch']", "lacks the column 'batch' that holds the rows to exclude in New"),
         ("column = 'marked'", "lacks the column 'marked' that holds the rows of New"),
-        ("column = 'plate'", "column 'plate' should hold True or False, but holds 'p"),
+        ("column = 'plate'", "column 'plate' should hold True or False, but holds 'P"),
         ("where = 'batch == 1'", "there is no column 'batch'"),
         ("split = ['none']", "no row belongs to a task; column 'part' holds 'Learn', 'New', 'old'"),
         ("split = ['learn', 'new']", r"\d+ of the rows of New are training rows, too, the first '\d+.png'"),

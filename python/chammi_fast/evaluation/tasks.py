@@ -16,6 +16,8 @@ from chammi_fast.evaluation.features import ROW_COLUMN, text_column
 from chammi_fast.manifest import select_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chammi_fast.evaluation.benchmark import Benchmark
     from chammi_fast.evaluation.features import Joined
 
@@ -121,7 +123,7 @@ def kinds_of(joined: Joined, columns: tuple[str, ...], rows: np.ndarray, purpose
 
 def _rules_of_split(joined: Joined, benchmark: Benchmark, group: str | None) -> list[TaskRule]:
     _check_column(joined, benchmark.split, "training and test rows")
-    written = {value.lower(): value for value in sorted(set(_text(joined, benchmark.split).tolist()), reverse=True)}
+    written = {value.lower(): value for value in sorted(_texts(joined, benchmark.split), reverse=True)}
     for value in ("", *(value.lower() for value in benchmark.train)):
         written.pop(value, None)
     return [TaskRule(name=value, leave_out=group) for value in sorted(written.values())]
@@ -142,7 +144,7 @@ def _select(joined: Joined, column: str, values: tuple[str, ...], where: str | N
     if values:
         _check_column(joined, column, "training and test rows")
         # Users write Train, train and TRAIN.
-        chosen &= np.isin(np.char.lower(_text(joined, column)), [value.lower() for value in values])
+        chosen &= _reads(joined, column, [value.lower() for value in values])
     rows = np.flatnonzero(chosen)
     return rows if where is None else np.intersect1d(rows, _where(joined, where))
 
@@ -211,17 +213,23 @@ def _groups(joined: Joined, name: str, rows: np.ndarray, purpose: str) -> np.nda
 
 def _truth(joined: Joined, name: str) -> np.ndarray:
     """Read a boolean column, however it was written; an empty cell is false."""
-    text = np.char.lower(_text(joined, name))
-    true, false = np.isin(text, TRUE_TEXTS), np.isin(text, _FALSE_TEXTS)
-    if not (true | false).all():
-        first = text[np.argmin(true | false)]
-        raise EvaluationError(f"{joined.origin}: column '{name}' should hold True or False, but holds '{first}'.")
-    return true
+    neither = [value for value in _texts(joined, name) if value.lower() not in (*TRUE_TEXTS, *_FALSE_TEXTS)]
+    if neither:
+        raise EvaluationError(f"{joined.origin}: column '{name}' should hold True or False, but holds '{neither[0]}'.")
+    return _reads(joined, name, TRUE_TEXTS)
 
 
-def _text(joined: Joined, name: str) -> np.ndarray:
-    """(N,) str; "" where empty."""
-    return np.array(pc.fill_null(text_column(joined.rows, name, joined.origin), "").to_pylist(), dtype=np.str_)
+def _reads(joined: Joined, name: str, wanted: Sequence[str]) -> np.ndarray:
+    """(N,) bool, in which rows a column has one of the wanted texts, which are lower case; an empty cell is ""."""
+    codes, texts = column_codes(joined, name)
+    chosen: np.ndarray = np.array([text.lower() in wanted for text in (*texts, "")])[codes]
+    return chosen
+
+
+def _texts(joined: Joined, name: str) -> list[str]:
+    """Return a column's distinct texts in the order of their first rows; "" for empty cells, if there are any."""
+    codes, texts = column_codes(joined, name)
+    return [*texts, *([""] if (codes < 0).any() else [])]
 
 
 def column_codes(joined: Joined, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -242,6 +250,6 @@ def _lacks(joined: Joined, columns: str, purpose: str) -> str:
 
 
 def _values(joined: Joined, name: str) -> str:
-    values = sorted(set(_text(joined, name).tolist()))
+    values = sorted(set(_texts(joined, name)))
     more = ", ..." if len(values) > _LISTED_VALUES else ""
     return f"column '{name}' holds {', '.join(repr(value) for value in values[:_LISTED_VALUES])}{more}"
