@@ -28,8 +28,8 @@ COUNT = 17
 CHANNELS = "CP"
 NETWORKS = {
     "convnext": SMALL,
-    # Its last layers are wide and small, where threads share out the sums of a single image.
-    "resnet": NetworkOptions(backbone="resnet10t", strategy="depthwise", size=64),
+    # Its last layers are wide and small: threads that share an image share out the sums there.
+    "resnet": NetworkOptions(backbone="test_resnet", strategy="depthwise", size=64),
     "vit": replace(SMALL, backbone="vit_tiny_patch16_224", backbone_options={"depth": 2, "img_size": 64}),
 }
 FORMS = [
@@ -128,16 +128,14 @@ def test_fp16_of_a_gpu_stays_near_to_fp32(network: Path, kept: str) -> None:
     assert 0.999 < compare(found, reference).worst < 1
 
 
-def test_fp16_of_an_adaptive_network(folder: Path) -> None:
-    module, spec = create_network(SMALL)
-    spread_weights(module)
-    export_onnx(module, spec, folder / "adaptive.onnx")
-    model = load_model(folder / "adaptive.onnx")
+def test_fp16_of_an_adaptive_network() -> None:
+    model = load_model("demo")
+    size = model.spec.preprocessing.size or 0
     bound = model.bind("HPA")
     special = graph.specialise(model.network, [channel.token_id for channel in bound.channels])
     content, fixed = cuda.prepared(special.SerializeToString(), Form("onnxruntime", "cuda:0", "fp16", fixed_batch=3))
     assert fixed
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    batch = np.random.default_rng(0).standard_normal((7, 4, 64, 64), dtype=np.float32)
+    batch = np.random.default_rng(0).standard_normal((7, 4, size, size), dtype=np.float32)
     found = Buffers(onnxruntime, session, "cpu:0").run(batch)
     assert 0.999 < compare(found, bound.embed(batch)).worst < 1
