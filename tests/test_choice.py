@@ -140,14 +140,13 @@ class Network:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time short calls only: the differences between the stand-ins are large."""
     monkeypatch.setattr(choice_module, "SHORTEST_S", 0.01)
-    monkeypatch.setattr(choice_module, "TIMED_IMAGES", 8)
 
 
 def network(*backends: FakeBackend) -> Network:
     return Network({backend.form: backend for backend in backends})
 
 
-SLOW, MIDDLE, FAST = 4e-3, 1e-3, 1e-4
+SLOW, MIDDLE, FAST = 3e-3, 7e-4, 1e-4
 SMALL_ANGLE, LARGE_ANGLE = 0.01, 0.2  # cosines of 0.99995 and 0.98
 
 
@@ -291,7 +290,7 @@ def test_a_gpu_is_timed_with_its_own_batch() -> None:
     there = Network({gpu: backend, OTHER: plain})
     assert choose([gpu, OTHER], [there.subject()], TERMS).taken.form == gpu
     assert set(backend.sizes) == {20}
-    assert set(plain.sizes) == {8}
+    assert 20 not in plain.sizes
 
 
 def test_a_slow_call_does_not_decide() -> None:
