@@ -119,6 +119,7 @@ class Model:
             content = network.SerializeToString()
         except ValueError as error:
             raise BackendError(f"{self.path}: is too large to be opened: {error}.") from None
+        del network  # a copy of all weights
         return BoundModel(model=self, channels=resolved, backend=open_backend(form, content, origin=str(self.path)))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from chammi_fast.runtime import Backend
 
 SHORTEST_S, MOST_CALLS, FEWEST_CALLS = 0.3, 20, 3
-TIMED_IMAGES = 32
+PART = 8
 
 
 @dataclass(frozen=True)
@@ -117,15 +120,22 @@ def choose(forms: list[Form], subjects: list[Subject], terms: Terms) -> Choice:
         return Choice(Candidate(forms[0]))
     lower = any(form.precision != "fp32" for form in forms)
     references = [_reference(subject) if lower else None for subject in subjects]
-    tried = tuple(_try(form, subjects, references, terms, timed=len(forms) > 1) for form in forms)
+    tried = []
+    for form in forms:
+        tried.append(_try(form, subjects, references, terms, timed=len(forms) > 1))
+        release_memory()
     good = [one for one in tried if not one.fault]
     if not good:
         raise BackendError(f"{terms.origin}: {'; '.join(f'{one.form}: {one.fault}' for one in tried)}.")
-    return Choice(max(good, key=lambda one: one.images_per_s), tried)
+    return Choice(max(good, key=lambda one: one.images_per_s), tuple(tried))
 
 
 def _reference(subject: Subject) -> np.ndarray | None:
-    return None if subject.reference is None else subject.reference().run(subject.images)
+    if subject.reference is None:
+        return None
+    embeddings = _in_parts(subject.reference(), subject.images)
+    release_memory()
+    return embeddings
 
 
 def _try(
@@ -155,9 +165,22 @@ def _accuracy(
     for subject, reference in zip(subjects, references, strict=True):
         if reference is not None:
             backend = first if subject is subjects[0] else subject.open(form)
-            measured.append(compare(backend.run(subject.images), reference))
+            measured.append(compare(_in_parts(backend, subject.images), reference))
             del backend  # or it would be there while the next one is opened
+            release_memory()
     return joined(measured) if measured else None
+
+
+def _in_parts(backend: Backend, images: np.ndarray) -> np.ndarray:
+    """Embed a few images at a time: a trial is not to take more memory than the run."""
+    return np.concatenate([backend.run(images[first : first + PART]) for first in range(0, len(images), PART)])
+
+
+def release_memory() -> None:
+    """Give back what closed networks used: their objects refer to each other, and the C library keeps for later."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _refusal(accuracy: Accuracy | None, min_cosine: float) -> str:
@@ -170,7 +193,9 @@ def _refusal(accuracy: Accuracy | None, min_cosine: float) -> str:
 
 def _rate(backend: Backend, images: np.ndarray) -> float:
     """Return images per second, of the fastest of a few calls: others may be slowed down by other programs."""
-    images = np.resize(images, (max(backend.form.fixed_batch, TIMED_IMAGES), *images.shape[1:]))
+    images = images[:PART]
+    if backend.form.fixed_batch:
+        images = np.resize(images, (backend.form.fixed_batch, *images.shape[1:]))
     shortest, spent, calls = float("inf"), 0.0, 0
     while calls < FEWEST_CALLS or (spent < SHORTEST_S and calls < MOST_CALLS):
         began = time.perf_counter()

@@ -76,7 +76,8 @@ class OnnxRuntime:
             # A GPU computes an image of its own size alone, because other batches have other kernels.
             step = len(images) if self.form.device == "cpu" else 1
             parts = [images[first : first + step] for first in range(0, len(images), step)]
-            found = [self._session.run([self._output], {self._input: part})[0] for part in parts]
+            # Copies, because what a session returns keeps all of its memory.
+            found = [self._session.run([self._output], {self._input: part})[0].copy() for part in parts]
         except Exception as error:
             shape = "x".join(map(str, images.shape))
             raise BackendError(f"{self._origin}: ONNX Runtime refuses a {shape} batch: {_sentence(error)}.") from None
