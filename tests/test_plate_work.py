@@ -182,6 +182,19 @@ def test_cells_outside_twice_or_nowhere_are_counted_and_the_rest_goes_on(copy: P
     assert len(set(table["Metadata_Well"].to_pylist())) == 5
 
 
+def test_rows_that_are_no_field_are_listed(copy: Path, reference: Path, tmp_path: Path) -> None:
+    lines = (copy / "load_data.csv").read_text().splitlines()
+    (copy / "load_data.csv").write_text(
+        "\n".join([*lines, lines[1].replace("-ch1", "-ch9").replace("ch1sk", "x")]) + "\n"
+    )
+    plate = opened(copy)
+    report = embed(plate, tmp_path / "out")
+    errors = read_errors(tmp_path / "out").to_pylist()
+    assert len(plate.rejected) == report.failed == len(errors) > 0
+    assert {error["code"] for error in errors} == {"rejected"}
+    assert all("load_data.csv, row " in error["cause"] for error in errors)
+
+
 def test_edge_policy_skip_leaves_cells_out(screen: Path, reference: Path, tmp_path: Path) -> None:
     crops = CropSettings(size_px=40, edge="skip")
     report = embed(screen, tmp_path / "out", crops)

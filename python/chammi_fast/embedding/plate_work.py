@@ -65,6 +65,11 @@ class PlateWork:
             raise ManifestError(f"{plate.origin}: say where its cells are (locations).")
         self._plate, self._crops, self._locations = plate, crops, plate.locations
         self._units = list(plate.units())
+        # Rows of the plate's table that are no field are listed with the first shard.
+        self._rejected = tuple(
+            (row["key"] or f"row {row['row']}", ImageStatus(row["source"], "rejected", None, _cause(row)))
+            for row in plate.rejected.to_pylist()
+        )
         metadata = [name for name in plate.fields.column_names if name.startswith("Metadata_")]
         check_columns(metadata)
         clash = {OBJECT, CENTRE_X, CENTRE_Y, EDGE}.intersection(metadata)
@@ -104,6 +109,9 @@ class PlateWork:
     def pieces(self, shards: Sequence[int], pace: Pace, only: dict[int, set[str]] | None) -> Iterator[Piece]:
         """Read the cells of some shards, in order; a shard ends with a piece that has no rows."""
         current = -1
+        if self._rejected and 0 in shards:
+            current = 0
+            yield replace(self._empty(0, pace, steps=0), failures=self._rejected)
         for piece in self._read(shards, pace, only):
             if piece.shard != current and current >= 0:
                 yield self._end(current, pace)
@@ -239,6 +247,10 @@ class PlateWork:
         side = pace.preprocess.size or self._crops.size_px
         images = np.empty((0, pace.channels, side, side), np.float32)
         return Piece(shard=shard, keys=[], rows=rows, images=images, status=(), last=False, steps=steps)
+
+
+def _cause(row: dict[str, Any]) -> str:
+    return f"{PurePosixPath(row['source']).name}, row {row['row']}: {row['cause']}"
 
 
 def _field(visit: _Visit, sources: list[Any]) -> Field:
