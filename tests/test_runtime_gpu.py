@@ -20,6 +20,14 @@ from fake_gpu import CPU, CUDA, OPTIONS, TENSORRT, FakeRuntime  # noqa: E402
 from handmade import EMBEDDING, SIZE, adaptive_by_numpy, write_adaptive, write_foreign  # noqa: E402
 
 IDS = [9, 2, 15]
+# What onnxruntime-gpu 1.31.1 says where the driver is older than CUDA 13.
+DRIVER_TOO_OLD = (
+    "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_execution_provider_info.cc:63 static "
+    "onnxruntime::CUDAExecutionProviderInfo onnxruntime::CUDAExecutionProviderInfo::FromProviderOptions(const "
+    "onnxruntime::ProviderOptions&) [ONNXRuntimeError] : 1 : FAIL : provider_options_utils.h:187 Parse Failed to parse "
+    'provider option "device_id": CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version ; '
+    "GPU=-1 ; hostname=host ; file=cuda_execution_provider_info.cc ; line=70 ; expr=cudaGetDeviceCount(&num_devices); "
+)
 FP32 = Form("onnxruntime", "cuda:0", "fp32", fixed_batch=4)
 FP16 = Form("onnxruntime", "cuda:0", "fp16", fixed_batch=4)
 TRT = Form("tensorrt", "cuda:1", "fp16", fixed_batch=4)
@@ -180,19 +188,32 @@ def test_a_provider_that_was_not_taken_is_an_error(
             open_backend(form, network, origin="a.onnx")
     else:
         expected = (
-            r"a\.onnx: onnxruntime cannot use cuda:0, ONNX Runtime took CPUExecutionProvider instead: it was built for "
-            r"CUDA 13\.0 and cuDNN 9"
+            r"a\.onnx: onnxruntime cannot use cuda:0: ONNX Runtime took CPUExecutionProvider instead \(it was built for "
+            r"CUDA 13\.0 and cuDNN 9; "
         )
         with pytest.raises(BackendError, match=expected):
             open_backend(form, network, origin="a.onnx")
     assert capsys.readouterr() == ("", "")
 
 
+def test_what_cuda_says_is_passed_on(fake: FakeRuntime, network: bytes) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError(DRIVER_TOO_OLD)
+
+    fake.InferenceSession = refuse  # type: ignore[method-assign, assignment]
+    expected = (
+        r"^a\.onnx: onnxruntime cannot use cuda:0: CUDA failure 35: CUDA driver version is insufficient for CUDA "
+        r"runtime version \(it was built for CUDA 13\.0 and cuDNN 9; see docs/gpu\.md\)\.$"
+    )
+    with pytest.raises(BackendError, match=expected):
+        open_backend(FP32, network, origin="a.onnx")
+
+
 def test_tensorrt_that_falls_back_to_cuda_is_an_error(fake: FakeRuntime, network: bytes) -> None:
     session = fake.InferenceSession
     fake.InferenceSession = lambda *args, **named: session(*args, **{**named, "enable_fallback": 1})  # type: ignore[method-assign]
     fake.loads = (CUDA,)
-    with pytest.raises(BackendError, match="tensorrt cannot use cuda:1, ONNX Runtime took CUDAExecutionProvider, CPU"):
+    with pytest.raises(BackendError, match="tensorrt cannot use cuda:1: ONNX Runtime took CUDAExecutionProvider, CPU"):
         open_backend(TRT, network, origin="a.onnx")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import re
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 ERRORS_ONLY = 3
+_CUDA_FAILURE = re.compile(r"((?:CUDA|CUDNN|CUBLAS) failure \d+: [^;]*?)\s*(?:;|$)")
 
 
 def providers(form: Form, *, graph: bool, engines: Path | None = None) -> list[tuple[str, dict[str, str]]]:
@@ -88,18 +90,18 @@ def open_network(library: Any, model: bytes, form: Form, *, origin: str) -> tupl
                 buffers = Buffers(library, session, form.device) if form.fixed_batch else None
                 if buffers is not None:
                     buffers.warm_up()
-            except Exception:
+            except Exception as error:
                 # There is no graph where a node is left to the CPU; what else is wrong shows without one, too.
-                if not graph:
+                if graph:
+                    continue
+                failure = _CUDA_FAILURE.search(str(error))
+                if failure is None:
                     raise
+                raise BackendError(_unusable(library, form, origin, failure[1])) from None
             else:
                 return session, buffers
-    version = getattr(library, "cuda_version", "") or "another version"
     took = ", ".join(session.get_providers())
-    raise BackendError(
-        f"{origin}: {form.backend} cannot use {form.device}, ONNX Runtime took {took} instead: it was built for CUDA "
-        f"{version} and cuDNN 9, which are missing or do not fit the driver (docs/gpu.md)."
-    )
+    raise BackendError(_unusable(library, form, origin, f"ONNX Runtime took {took} instead"))
 
 
 def prepared(model: bytes, form: Form) -> tuple[bytes, bool]:
@@ -125,6 +127,14 @@ def _half(network: Any) -> Any:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     return convert_float_to_float16(network, keep_io_types=True)
+
+
+def _unusable(library: Any, form: Form, origin: str, cause: str) -> str:
+    version = getattr(library, "cuda_version", "") or "another version"
+    return (
+        f"{origin}: {form.backend} cannot use {form.device}: {cause} (it was built for CUDA {version} and cuDNN 9; see "
+        f"docs/gpu.md)."
+    )
 
 
 def _session(library: Any, model: bytes, chosen: list[tuple[str, dict[str, str]]]) -> Any:
