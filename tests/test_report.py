@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from chammi_fast.errors import ChammiFastError, EvaluationError, MissingExtraError, ReportError
-from chammi_fast.evaluation import evaluate, write_scores
+from chammi_fast.evaluation import evaluate, read_scores, write_scores
 from chammi_fast.reporting import Report, report
 from chammi_fast.reporting.cells import TRAINING, read_cells
 from chammi_fast.reporting.drawing import SERIES
@@ -80,6 +80,12 @@ def test_every_figure_is_a_png_and_an_svg_with_something_on_it(made: Report) -> 
             for name, value in element.attrib.items():
                 assert not name.endswith("href") or value.startswith(("#", "data:")), value
         assert figure.inline in made.page.read_text()
+
+
+def test_results_on_other_cells_than_the_papers_are_not_taken_for_comparable(made: Report, results: list[Path]) -> None:
+    cells = read_scores(results[0]).tasks["Allen/Task_one"].n
+    wanted = f"clear was not scored on the cells of the paper (Allen, task 1: {cells} cells here, 12,419 there)"
+    assert wanted in made.page.read_text()
 
 
 def test_a_notebook_shows_the_page_in_a_frame_of_its_own(made: Report) -> None:

@@ -59,8 +59,8 @@ def report(
     results : folders that `evaluate` and `write_scores` left, or one of them
     out : folder for the report; files of an earlier one are replaced
     batch : columns whose values tell batches apart; by default those called plate, batch, source, well and the like
-    map_cells : at most about so many cells are put on the maps one can walk over; each makes the page larger by about
-        1 KB per channel
+    map_cells : at most about so many cells are put on the maps one can walk over; each makes the page larger by
+        somewhat under 1 KB per channel
     progress : called with what is being done
 
     Raises

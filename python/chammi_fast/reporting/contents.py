@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chammi_fast.chammi import DATA_SETS
 from chammi_fast.evaluation.display import remarks, title
 from chammi_fast.reporting import explorer, published, tables, words
 from chammi_fast.reporting.drawing import kind_style
@@ -50,7 +51,7 @@ def make_page(
         overview=tables.overview(results, published=benchmark),
         by_task=tables.by_task(results),
         by_class=tables.by_class(results),
-        published_notes=_published_notes(benchmark=benchmark),
+        published_notes=_published_notes(results, benchmark=benchmark),
         comparisons=tables.compared(comparisons),
         comparison_notes=comparison_notes,
         drawn=drawn,
@@ -122,11 +123,22 @@ def _remarks(results: Sequence[Result]) -> list[str]:
     return found
 
 
-def _published_notes(*, benchmark: bool) -> list[str]:
+def _published_notes(results: Sequence[Result], *, benchmark: bool) -> list[str]:
     if not benchmark:
         return ["There are no published scores to show beside these: they are of CHAMMI's nine tasks only."]
     rest = "Tables 4 and 5 leave out the first task of each data set. What the paper calls WTC is Allen here."
-    return [f"Published rows: {published.SOURCE}. {rest}", published.CONTRADICTION]
+    notes = [f"Published rows: {published.SOURCE}. {rest}", published.CONTRADICTION]
+    counts = {f"{one.name}/{task.name}": task.rows for one in DATA_SETS.values() for task in one.tasks}
+    for one in results:
+        other = [name for name, task in one.scores.tasks.items() if task.n != counts.get(name)]
+        if other:
+            name = other[0]
+            notes.append(
+                f"{one.name} was not scored on the cells of the paper ({words.task_title(name)}: "
+                f"{one.scores.tasks[name].n:,} cells here, {counts.get(name, 0):,} there): its scores and the "
+                "published ones do not compare."
+            )
+    return notes
 
 
 def _map_notes(maps: Sequence[Map]) -> list[str]:
