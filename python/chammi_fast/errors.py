@@ -80,6 +80,10 @@ class BackendError(ChammiFastError):
     """The requested backend, device or precision is not available or refused the model."""
 
 
+class QuantisationError(ChammiFastError):
+    """A model cannot be quantised."""
+
+
 class ExportError(ChammiFastError):
     """A network cannot be built, loaded, or written as a model file that equals it."""
 

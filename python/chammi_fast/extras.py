@@ -19,6 +19,7 @@ EXTRA_OF = {
     "polars": "profile",
     "faiss": "cpu",
     "fsspec": "remote",
+    "nncf": "quantize",
     "onnx": "cpu",
     "onnxruntime": "cpu",
     "openvino": "cpu",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from chammi_fast import __version__
-from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, plate, report, sharing, synth, train
+from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, plate, quantize, report, sharing, synth, train
 from chammi_fast.cli.commands import LazyGroup
 from chammi_fast.cli.console import NOTHING_DONE, complain
 from chammi_fast.errors import ChammiFastError
@@ -26,6 +26,7 @@ class _Commands(LazyGroup):
         "check": check.check,
         "synth": synth.synth,
         "export": export.export,
+        "quantize": quantize.quantize,
         "train": train.train,
         "recipes": train.recipes,
         "holdout": holdout.holdout,
