@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -11,11 +13,15 @@ from typing import Any
 import pytest
 
 from chammi_fast import _core
+from chammi_fast.runtime.memory import machine
+from comparing import judgement
 
+# Networks whose weights let every part of them act are the tests'.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 REAL_IMAGES = Path(__file__).resolve().parents[2] / "shared" / "data"
 PACKAGES = (
     "chammi-fast", "numpy", "imagecodecs", "tifffile", "pillow", "opencv-python-headless", "scikit-image",
-    "torch", "torchvision", "onnxruntime", "faiss-cpu",
+    "torch", "torchvision", "timm", "onnxruntime", "openvino", "faiss-cpu", "typer",
 )  # fmt: skip
 LOAD_BEFORE = os.getloadavg()[0]
 
@@ -43,8 +49,29 @@ def _others() -> float | None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--short``."""
+    """Add ``--short`` and ``--released``."""
     parser.addoption("--short", action="store_true", help="few rounds over few images, to see that suites run")
+    parser.addoption("--released", type=Path, help="fail where ours lost against peers since these ratios (JSON)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read what comparisons are judged by; ratios of another kind of machine say nothing about this one."""
+    path: Path | None = config.getoption("--released")
+    if path is None:
+        return
+    judgement.wanted = True
+    record = json.loads(path.read_text())
+    if {name: machine()[name] for name in record["machine"]} == record["machine"]:
+        judgement.released = record["times_ours"]
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what comparisons are judged by."""
+    if not judgement.wanted:
+        return "comparisons are measured, and not judged"
+    if not judgement.released:
+        return "comparisons are judged by fixed limits alone: the last release was measured on another kind of machine"
+    return f"{len(judgement.released)} comparisons are judged by those of the last release"
 
 
 @pytest.fixture(scope="session")
