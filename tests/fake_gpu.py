@@ -90,8 +90,10 @@ class FakeRuntime:
         self.severity = severity
 
     def InferenceSession(  # noqa: N802
-        self, model: bytes, options: Any, *, providers: list[tuple[str, dict[str, Any]]], enable_fallback: int = 1
-    ) -> FakeSession:
+        self, model: bytes, options: Any, *, providers: list[Any], enable_fallback: int = 1
+    ) -> Any:
+        if providers == [CPU]:
+            return onnxruntime.InferenceSession(model, options, providers=providers)
         for name, given in providers:
             for key, value in given.items():
                 if key not in OPTIONS[name]:

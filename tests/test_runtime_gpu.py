@@ -188,8 +188,8 @@ def test_a_provider_that_was_not_taken_is_an_error(
             open_backend(form, network, origin="a.onnx")
     else:
         expected = (
-            r"a\.onnx: onnxruntime cannot use cuda:0: ONNX Runtime took CPUExecutionProvider instead \(it was built for "
-            r"CUDA 13\.0 and cuDNN 9; "
+            r"a\.onnx: onnxruntime cannot use cuda:0: ONNX Runtime took CPUExecutionProvider instead \(it was built "
+            r"for CUDA 13\.0 and cuDNN 9; "
         )
         with pytest.raises(BackendError, match=expected):
             open_backend(form, network, origin="a.onnx")
