@@ -164,11 +164,13 @@ class FakeGpuFaiss:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
+        self.made = 0
 
     def get_num_gpus(self) -> int:
         return 1
 
     def StandardGpuResources(self) -> str:  # noqa: N802 - Faiss's name
+        self.made += 1
         return "resources"
 
     def knn_gpu(self, resources: str, queries: np.ndarray, references: np.ndarray, k: int) -> Any:
@@ -193,6 +195,7 @@ def test_a_gpu_searches_what_its_kernels_can_select() -> None:
         assert fake.asked == [("gpu", 8), ("gpu", 64), ("gpu", 256)]
         distances, places = exact_search.search(features[:1], features[1:], 2100)
         assert fake.asked[-1] == ("cpu", 2100)
+        assert fake.made == 1
         assert distances.shape == places.shape == (1, 2100)
 
 

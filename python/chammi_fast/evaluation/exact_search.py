@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from chammi_fast.extras import require
 
@@ -42,10 +43,16 @@ def search(vectors: np.ndarray, references: np.ndarray, k: int) -> tuple[np.ndar
     """
     faiss = faiss_module()
     if k <= _MOST_ON_GPU and faiss.get_num_gpus() > 0:
-        distances, places = faiss.knn_gpu(faiss.StandardGpuResources(), vectors, references, k)
+        distances, places = faiss.knn_gpu(_gpu_resources(faiss), vectors, references, k)
     else:
         distances, places = faiss.knn(vectors, references, k)
     return distances, places
+
+
+@cache
+def _gpu_resources(faiss: ModuleType) -> Any:
+    """Return Faiss's memory on the GPU, which takes long to get."""
+    return faiss.StandardGpuResources()
 
 
 @contextmanager
