@@ -97,6 +97,15 @@ def test_a_notebook_shows_the_page_in_a_frame_of_its_own(made: Report) -> None:
     assert len(inside) > 1_000_000
 
 
+def test_a_report_becomes_a_pandas_table(made: Report, results: list[Path]) -> None:
+    pytest.importorskip("pandas")
+    table = made.to_pandas()
+    assert list(table.columns[:3]) == ["model", "name", "kind"]
+    chosen = table[(table["model"] == "noisy") & (table["name"] == "CPS")]
+    assert chosen["f1_macro"].tolist() == [read_scores(results[1]).cps]
+    assert len(table) == 2 * (9 + 4)
+
+
 def test_a_report_replaces_an_earlier_one(made: Report, tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "own.png").write_bytes(b"kept: nothing says that this folder is a report's")
@@ -248,6 +257,8 @@ def test_many_labels_are_put_together_without_losing_a_cell(tmp_path: Path) -> N
     assert grid.columns[-1].endswith(" others")
     assert sum(int(number) for row in grid.written for number in row if number) == 120
     assert len(class_grids([result], ["unseen"])) == 2
+    (result,) = read_results([table_results(tmp_path / "more", rows=600, labels=300)])
+    assert sum(len(grid.columns) for grid in class_grids([result], ["unseen"])) == 120
 
 
 def test_kinds_beyond_the_colours_share_one() -> None:

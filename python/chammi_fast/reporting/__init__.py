@@ -14,6 +14,9 @@ from chammi_fast.reporting.projection import load_umap
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import pandas as pd
+
+    from chammi_fast.evaluation import Scores
     from chammi_fast.reporting.drawing import Figure
 
 __all__ = ["Report", "report"]
@@ -29,10 +32,25 @@ class Report:
     ----------
     page : the HTML file
     figures : each with its files and what it shows
+    scores : model, as the page calls it, to its scores
     """
 
     page: Path
     figures: tuple[Figure, ...]
+    scores: dict[str, Scores]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per model and task or average, as a pandas table; see `Scores.to_pandas`.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        pandas = require("pandas", purpose="a pandas table")
+        tables = [scores.to_pandas().assign(model=name) for name, scores in self.scores.items()]
+        table: pd.DataFrame = pandas.concat(tables, ignore_index=True)
+        return table[["model", *table.columns.drop("model")]]
 
     def _repr_html_(self) -> str:
         """Show the page in a notebook, within a frame of its own."""
@@ -84,5 +102,6 @@ def report(
 
     folders = [results] if isinstance(results, str | Path) else list(results)
     settings = Settings(tuple(batch), map_cells)
-    page, figures = build(read_results(folders), Path(out), settings, progress or (lambda _: None))
-    return Report(page, tuple(figures))
+    read = read_results(folders)
+    page, figures = build(read, Path(out), settings, progress or (lambda _: None))
+    return Report(page, tuple(figures), {one.name: one.scores for one in read})

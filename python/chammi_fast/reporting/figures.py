@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chammi_fast.reporting import words
 from chammi_fast.reporting.drawing import Figure, Text
-from chammi_fast.reporting.grids import class_grids, confusion_grid, most_confused
+from chammi_fast.reporting.grids import MOST_CLASSES, class_grids, confusion_grid, most_confused
 from chammi_fast.reporting.heatmap import draw_grids
 from chammi_fast.reporting.intervals import draw_intervals
 from chammi_fast.reporting.radar import FEWEST_TASKS, draw_radar
@@ -141,6 +141,8 @@ def _classes(results: Sequence[Result], folder: Path) -> Figure:
     )
     if len(results) > 1:
         caption += " Models stand in the order of their mean macro F1, the best at the bottom."
+    if any(len(task.per_class) > MOST_CLASSES for one in results for task in one.scores.tasks.values()):
+        caption += f" Of a task's classes the {MOST_CLASSES} with the most cells are drawn."
     title = "Which classes each model finds" if len(results) > 1 else f"Which classes {results[0].name} finds"
     return draw_grids(class_grids(results, _tasks(results)), Text("classes", "classes", title, caption), folder)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chammi_fast.evaluation import ClassScores
     from chammi_fast.reporting.results import Result
 
+MOST_CLASSES = 120
 _MOST_COLUMNS = 24
 _MOST_LABELS = 20
 
@@ -27,7 +28,7 @@ def class_grids(results: Sequence[Result], tasks: Sequence[str]) -> list[Grid]:
     grids = []
     for task in tasks:
         scored = [one.scores.tasks[task].per_class if task in one.scores.tasks else {} for one in ordered]
-        labels = sorted({label for per_class in scored for label in per_class}, key=natural)
+        labels = _drawn_labels(scored)
         for start in range(0, len(labels), _MOST_COLUMNS):
             chosen = labels[start : start + _MOST_COLUMNS]
             shares = np.array([[found[one].f1 if one in found else np.nan for one in chosen] for found in scored])
@@ -38,6 +39,13 @@ def class_grids(results: Sequence[Result], tasks: Sequence[str]) -> list[Grid]:
             ]
             grids.append(Grid(words.task_title(task), names, chosen, shares, written, tips))
     return grids
+
+
+def _drawn_labels(scored: Sequence[Mapping[str, ClassScores]]) -> list[str]:
+    """Return a task's labels in natural order; of very many, those with the most cells."""
+    cells = {label: found.n for per_class in scored for label, found in per_class.items()}
+    kept = sorted(cells, key=lambda label: (-cells[label], label))[:MOST_CLASSES]
+    return sorted(kept, key=natural)
 
 
 def confusion_grid(result: Result, task: str) -> Grid:
