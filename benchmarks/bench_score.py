@@ -27,45 +27,36 @@ ROUNDS = 3
 SAMPLE = 1000
 
 
-@pytest.fixture(scope="module")
-def sets(request: pytest.FixtureRequest) -> list[Rows]:
-    short = bool(request.config.getoption("--short"))
-    return [random_rows(data_set, short=short) for data_set in DATA_SETS.values()]
-
-
-def check(sets: list[Rows]) -> None:
+def check(rows: Rows) -> None:
     """Compare what each way finds with the definition. float32 alone may choose another row of two equally near."""
-    scores = ours(sets)
-    neighbours = dict(
-        zip(scores.predictions["key"].to_pylist(), scores.predictions["neighbour"].to_pylist(), strict=True)
-    )
-    reference = one_index_per_group(sets)
+    predictions = ours([rows]).predictions
+    neighbours = dict(zip(predictions["key"].to_pylist(), predictions["neighbour"].to_pylist(), strict=True))
+    reference = one_index_per_group([rows])
     random = np.random.default_rng(1)
-    agreeing = wanted = 0
-    for one in sets:
-        keys = one.table["file_path"].to_pylist()
-        for task in one.data_set.tasks:
-            tested = one.rows(task.name)
-            places = random.choice(len(tested), CHECKED, replace=False)
-            expected = definition(one, task.name, tested[places])
-            assert [neighbours[keys[row]] for row in tested[places]] == [keys[row] for row in expected]
-            agreeing += int((reference[f"{one.data_set.name}/{task.name}"][places] == expected).sum())
-            wanted += CHECKED
-    assert agreeing >= 0.95 * wanted
+    keys = rows.table["file_path"].to_pylist()
+    agreeing = []
+    for task in rows.data_set.tasks:
+        tested = rows.rows(task.name)
+        places = random.choice(len(tested), CHECKED, replace=False)
+        expected = definition(rows, task.name, tested[places])
+        assert [neighbours[keys[row]] for row in tested[places]] == [keys[row] for row in expected]
+        agreeing += (reference[f"{rows.data_set.name}/{task.name}"][places] == expected).tolist()
+    assert np.mean(agreeing) >= 0.95
 
 
 @pytest.mark.benchmark(group="score")
-def test_nine_tasks(sets: list[Rows], benchmark: BenchmarkFixture, short: bool) -> None:
-    check(sets)
-    searches = Searches.of(sets)
-    queries = sum(len(one.rows(task.name)) for one in sets for task in one.data_set.tasks)
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_tasks(name: str, benchmark: BenchmarkFixture, short: bool) -> None:
+    rows = random_rows(DATA_SETS[name], short=short)
+    check(rows)
+    searches = Searches.of([rows])
+    queries = sum(len(rows.rows(task.name)) for task in rows.data_set.tasks)
     peers = {
         "bare Faiss searches": Way(searches.run, queries),
-        "one Faiss index per group": Way(lambda: one_index_per_group(sets), queries),
+        "one Faiss index per group": Way(lambda: one_index_per_group([rows]), queries),
     }
-    compare(benchmark, Way(lambda: ours(sets), queries), peers, rounds=1 if short else ROUNDS)
-    benchmark.extra_info["rows"] = sum(len(one.features) for one in sets)
-    benchmark.extra_info["dimensions"] = sets[0].features.shape[1]
+    compare(benchmark, Way(lambda: ours([rows]), queries), peers, rounds=1 if short else ROUNDS)
+    benchmark.extra_info |= {"rows": len(rows.features), "dimensions": rows.features.shape[1]}
 
 
 @pytest.fixture(scope="module")
