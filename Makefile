@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-restart prove-sbs prove-synthetic clean help
+.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-restart prove-sbs prove-synthetic prove-gpu-extra test-gpu clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -85,6 +85,20 @@ prove-synthetic: $(VENV)/.all
 prove-restart: $(VENV)/.all
 	$(BIN)/python scripts/prove_restart.py $(if $(SHORT),--kills 10 --no-record)
 
+# make prove-gpu-extra  install the extra [gpu] afresh (4 GB) and check what can be checked of it without a GPU
+prove-gpu-extra: $(VENV)/.all
+	$(BIN)/python scripts/prove_gpu_extra.py
+
+# make test-gpu  the tests on a real NVIDIA GPU, in an environment of their own (docs/gpu.md)
+test-gpu: $(VENV)-gpu/.made
+	$(VENV)-gpu/bin/pytest -q -s -m gpu tests/test_gpu.py
+
+$(VENV)-gpu/.made: $(BUILD)
+	@scripts/system-packages $(PYTHON)
+	$(PYTHON) -m venv $(VENV)-gpu
+	$(VENV)-gpu/bin/python -m pip install -q '.[gpu]' 'pytest>=8' 'pytest-benchmark>=5' 'hypothesis>=6'
+	@touch $@
+
 # make prove-asan-ubsan, make prove-tsan  the core's tests under sanitizers
 prove-asan-ubsan prove-tsan: prove-%: $(VENV)/.all
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --preset $* >/dev/null
@@ -101,4 +115,4 @@ demo-model: $(VENV)/.all
 
 # make clean  remove everything that make made
 clean:
-	rm -rf $(VENV) build dist demo .pytest_cache benchmarks/.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(VENV)-gpu build dist demo .pytest_cache benchmarks/.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
