@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chammi_fast.choosing import REFERENCE_FORM
+from chammi_fast.errors import QuantisationError
 from chammi_fast.runtime.accuracy import compare
 
 if TYPE_CHECKING:
@@ -91,9 +92,18 @@ class Judge:
 
 
 def embed(model: Model, case: Case, form: Form) -> np.ndarray:
-    """Embed a case's images: (N, D) float32."""
+    """Embed a case's images: (N, D) float32.
+
+    Raises
+    ------
+    QuantisationError
+        If none of them can be read.
+    """
     bound = model.bind(case.channels, form=form)
-    return np.concatenate([bound.embed(images) for images in case.batches()])
+    parts = [bound.embed(images) for images in case.batches()]
+    if not parts:
+        raise QuantisationError(f"{case.name}: none of the images to measure on can be read.")
+    return np.concatenate(parts)
 
 
 def same_neighbours(embeddings: np.ndarray, reference: np.ndarray) -> float:

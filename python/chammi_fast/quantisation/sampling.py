@@ -98,19 +98,26 @@ def _case(model: Model, job: Job, settings: EmbedSettings, counts: tuple[int, in
     keys = [(shard, key) for shard in range(work.shards) for key in work.keys(shard)]
     order = np.random.default_rng(seed).permutation(len(keys))[:share]
     chosen = [keys[place] for place in order.tolist()]
-    first = max(min(calibration, len(chosen) // 2), min(FEWEST, len(chosen)))
     known = Case(work.name, job.channels, np.empty((0, pace.channels, 1, 1), np.float32), job, pace)
-    ranges = replace(known, keys=_by_shard(chosen[:first]))
-    images = list(ranges.batches())
-    readable = sum(map(len, images))
-    if readable < FEWEST:
+    images, used = _readable(known, chosen, max(min(calibration, len(chosen) // 2), FEWEST))
+    if len(images) < FEWEST:
         raise QuantisationError(
-            f"{work.origin}: {readable} of the {first} images chosen for calibration can be read, but at least "
-            f"{FEWEST} are needed{_first_fault(ranges)}."
+            f"{work.origin}: of {len(chosen)} images, {len(images)} can be read, but at least {FEWEST} are needed"
+            f"{_first_fault(replace(known, keys=_by_shard(chosen)))}."
         )
     # Where there are too few for two purposes, they are measured on what they were calibrated with.
-    rest = chosen[first:] if len(chosen) >= 2 * FEWEST else chosen
-    return replace(known, calibration=np.concatenate(images), keys=_by_shard(rest))
+    rest = chosen[used:] if len(chosen) - used >= FEWEST else chosen
+    return replace(known, calibration=images, keys=_by_shard(rest))
+
+
+def _readable(case: Case, chosen: Sequence[tuple[int, str]], wanted: int) -> tuple[np.ndarray, int]:
+    """Read so many images, or all that can be read; and tell how many of those chosen were used up."""
+    images, used = [case.calibration[:0]], 0
+    while used < len(chosen) and (missing := wanted - sum(map(len, images))) > 0:
+        images += replace(case, keys=_by_shard(chosen[used : used + missing])).batches()
+        used += missing
+    filled = [some for some in images if len(some)]
+    return (np.concatenate(filled) if filled else images[0]), used
 
 
 def _by_shard(chosen: Sequence[tuple[int, str]]) -> dict[int, set[str]]:
@@ -128,7 +135,7 @@ def _first_fault(case: Case) -> str:
     for piece in case.pieces():
         for key, status in zip(piece.keys, piece.status, strict=True):
             if not status.ok:
-                return f"; the first: {key}: {status.cause}"
+                return f"; one that cannot: {key}: {status.cause}"
     return ""
 
 
