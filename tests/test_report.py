@@ -341,6 +341,7 @@ def test_results_of_other_rows_or_tasks_are_not_compared(tmp_path: Path) -> None
     assert "cannot be compared" in text
     assert "about different cells or labels" in text
     assert "there are no published scores" in text.lower()
+    assert "Pictures show each channel" not in text  # neither table has images
 
 
 def test_other_ways_to_score_are_named(tmp_path: Path) -> None:

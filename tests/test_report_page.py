@@ -266,6 +266,12 @@ def test_the_map_answers_to_keys_legend_and_choices(made: Made) -> None:
         assert seen.on_screen(first) != near
         seen.page.locator("button[data-zoom='0']").click()
         assert np.allclose(seen.on_screen(first), near, atol=0.5)
+        seen.page.mouse.move(300, 300)
+        seen.page.mouse.down()
+        seen.page.mouse.move(350, 320, steps=4)
+        seen.page.mouse.up()
+        assert np.allclose(np.subtract(seen.on_screen(first), near), (50, 20), atol=12)
+        seen.page.locator("button[data-zoom='0']").click()
         button = seen.page.locator("#map-legend button").first
         button.click()
         assert button.get_attribute("aria-pressed") == "true"

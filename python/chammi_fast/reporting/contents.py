@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chammi_fast.chammi import DATA_SETS
@@ -24,6 +25,7 @@ _NO_DIAGNOSTICS = (
     "--diagnose or --exclude-same name columns, such as the plate's."
 )
 
+_NAMED = 4
 _NO_RADAR = f"A radar needs at least {FEWEST_TASKS} tasks: these results are compared task by task below."
 
 
@@ -37,13 +39,12 @@ def make_page(
     reasons : why cells of some results are not on any map
     benchmark : whether these are CHAMMI's tasks, which published scores stand beside
     """
-    map_data, map_remarks = explorer.payload(maps) if maps else (None, [])
     predicting, excluding = tables.predicting(results), tables.excluding(results)
     comparisons, comparison_notes = compare_results(results)
     skipped = list(
         dict.fromkeys(f"{what}: {why}" for one in results for what, why in one.scores.diagnostics.skipped.items())
     )
-    return Page(
+    page = Page(
         title=_title(results),
         lead=_lead(results),
         tiles=[_tile(place, one) for place, one in enumerate(results)],
@@ -57,22 +58,33 @@ def make_page(
         drawn=drawn,
         radar_notes=[] if any(one.group == "radar" for one in drawn) else [_NO_RADAR],
         umap_notes=reasons,
-        map=map_data,
-        map_names=[f"{one.cells.data_set}, {one.cells.model}".removeprefix(", ") for one in maps],
-        map_notes=[*_map_notes(maps), *map_remarks, *reasons],
-        plot=explorer.plot() if maps else None,
+        map_notes=reasons,
         predicting=predicting,
         excluding=excluding,
         batch_notes=skipped if predicting or excluding else [_NO_DIAGNOSTICS, *skipped],
         provenance=[_origin(one) for one in results],
     )
+    return _with_map(page, maps) if maps else page
+
+
+def _with_map(page: Page, maps: Sequence[Map]) -> Page:
+    data, remarks_of_map = explorer.payload(maps)
+    pictured = any(one["channelCount"] for one in data["dataSets"].values())
+    return replace(
+        page,
+        map=data,
+        map_names=[f"{one.cells.data_set}, {one.cells.model}".removeprefix(", ") for one in maps],
+        map_notes=[*_map_notes(maps, pictured=pictured), *remarks_of_map, *page.map_notes],
+        plot=explorer.plot(),
+    )
 
 
 def _title(results: Sequence[Result]) -> str:
-    names = words.listed([words.short(one.name, 40) for one in results[:4]])
-    more = f" and {len(results) - 4} more" if len(results) > 4 else ""
+    names = [words.short(one.name, 40) for one in results]
+    if len(names) > _NAMED:
+        names[_NAMED:] = [f"{len(names) - _NAMED} others"]
     benchmarks = {one.scores.provenance.benchmark for one in results} - {""}
-    return f"{names}{more}" + (f" on {words.listed(sorted(benchmarks))}" if benchmarks else "")
+    return words.listed(names) + (f" on {words.listed(sorted(benchmarks))}" if benchmarks else "")
 
 
 def _lead(results: Sequence[Result]) -> str:
@@ -141,14 +153,14 @@ def _published_notes(results: Sequence[Result], *, benchmark: bool) -> list[str]
     return notes
 
 
-def _map_notes(maps: Sequence[Map]) -> list[str]:
+def _map_notes(maps: Sequence[Map], *, pictured: bool) -> list[str]:
     notes = []
     for one in maps:
         shown, total = len(one.cells.shown), one.cells.total
         if shown < total:
             where = f"{one.cells.data_set}, {one.cells.model}" if one.cells.data_set else one.cells.model
             notes.append(f"{where}: {shown:,} of {total:,} cells are shown; their neighbours are sought among these.")
-    if maps:
+    if pictured:
         notes.append(
             "Pictures show each channel from black to white over one range of brightness for all cells of a data set, "
             "so that a dim cell looks dim."

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from bokeh.core.types import ID
+from bokeh.embed import json_item
+from bokeh.models import ColumnDataSource, HoverTool, PanTool, Range1d, TapTool
+from bokeh.plotting import figure
 
 from chammi_fast.reporting import words
 from chammi_fast.reporting.cells import TRAINING
@@ -45,18 +49,7 @@ def payload(maps: Sequence[Map]) -> tuple[dict[str, Any], list[str]]:
 
 
 def plot() -> dict[str, Any]:
-    """Return the empty plot that the page's script fills, as a document for Bokeh's script.
-
-    Raises
-    ------
-    MissingExtraError
-        If Bokeh is not installed.
-    """
-    from bokeh.core.types import ID
-    from bokeh.embed import json_item
-    from bokeh.models import ColumnDataSource, HoverTool, PanTool, Range1d, TapTool, WheelZoomTool
-    from bokeh.plotting import figure
-
+    """Return the empty plot that the page's script fills, as a document for Bokeh's script."""
     columns = ("x", "y", "colour", "marker", "size", "alpha")
     source = ColumnDataSource({name: [] for name in columns}, name="cells")
     links = ColumnDataSource({name: [] for name in ("x0", "y0", "x1", "y1")}, name="links")
@@ -82,9 +75,8 @@ def plot() -> dict[str, Any]:
     )
     dots.selection_glyph = dots.nonselection_glyph = None
     drawn.scatter("x", "y", source=chosen, size="size", fill_color=None, line_color="#8a929a", line_width="width")
-    pan, wheel = PanTool(), WheelZoomTool()
-    drawn.add_tools(pan, wheel, TapTool(renderers=[dots]), HoverTool(renderers=[dots], tooltips=None))
-    drawn.toolbar.active_drag, drawn.toolbar.active_scroll = pan, None
+    # Not the wheel: it would keep a reader from scrolling past the map.
+    drawn.add_tools(PanTool(), TapTool(renderers=[dots]), HoverTool(renderers=[dots], tooltips=None))
     return dict(json_item(drawn, ID("map-plot")))
 
 

@@ -54,7 +54,7 @@ def _draw_dot(axes: Axes, height: float, estimate: Estimate, look: Mapping[str, 
     value, interval = estimate
     if interval is not None:
         axes.plot([interval.low, interval.high], [height, height], color=look["color"], linewidth=1.8, alpha=0.55)
-    axes.plot([value], [height], markersize=5.5, linestyle="none", **look)  # type: ignore[arg-type]
+    axes.plot([value], [height], markersize=5.5, linestyle="none", clip_on=False, **look)  # type: ignore[arg-type]
 
 
 def _said(estimate: Estimate) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chammi_fast.reporting.projection import Map
 
 _PANEL_INCHES, _PAGE_INCHES = 2.6, 8.0
+_HEADING: dict[str, Any] = {"color": drawing.MUTED, "va": "bottom", "fontsize": 7.5}
 _LINE_INCHES, _LEGEND_LINE_INCHES = 0.45, 0.19
 
 
@@ -57,15 +58,7 @@ def draw_umaps(maps: Sequence[Map], column: str | None, text: drawing.Text, fold
             for axes, part in zip(line, parts, strict=True):
                 masks = (one.cells.parts == part, one.cells.parts == TRAINING)
                 _draw_panel(axes, one.places, (kinds.places(kind), kinds), masks)
-                axes.text(
-                    0,
-                    1.02,
-                    words.part_title(part),
-                    transform=axes.transAxes,
-                    color=drawing.MUTED,
-                    va="bottom",
-                    fontsize=7.5,
-                )
+                axes.text(0, 1.02, words.part_title(part), transform=axes.transAxes, **_HEADING)
         _add_legend(figure, kinds, columns)
         return drawing.save(figure, text, folder)
 
