@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from chammi_fast.model import load_model
     from chammi_fast.plates import Plate
+    from chammi_fast.profiling import profile
     from chammi_fast.reporting import report
 
 __version__ = "0.1.0"
@@ -54,6 +55,7 @@ __all__ = [
     "load_crops",
     "load_model",
     "probe",
+    "profile",
     "read_image",
     "read_planes",
     "refold",
@@ -69,6 +71,7 @@ _HOME = {
     "embed_batches": "embedding",
     "evaluate": "evaluation",
     "load_model": "model",
+    "profile": "profiling",
     "report": "reporting",
     "Plate": "plates",
 }

@@ -72,6 +72,10 @@ class EvaluationError(ChammiFastError):
     """Scores cannot be computed from what was given."""
 
 
+class ProfileError(ChammiFastError):
+    """Profiles cannot be computed or judged from what was given."""
+
+
 class ReportError(ChammiFastError):
     """A report cannot be made from what was given."""
 

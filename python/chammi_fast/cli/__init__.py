@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from chammi_fast import __version__
-from chammi_fast.cli import check, demo, embed, evaluate, export, holdout, plate, quantize, report, sharing, synth, train
+from chammi_fast.cli import (
+    check,
+    demo,
+    embed,
+    evaluate,
+    export,
+    holdout,
+    plate,
+    profile,
+    quantize,
+    report,
+    sharing,
+    synth,
+    train,
+)
 from chammi_fast.cli.commands import LazyGroup
 from chammi_fast.cli.console import NOTHING_DONE, complain
 from chammi_fast.errors import ChammiFastError
@@ -22,6 +36,7 @@ class _Commands(LazyGroup):
         "plan": sharing.plan,
         "merge": sharing.merge,
         "evaluate": evaluate.evaluate,
+        "profile": profile.profile,
         "report": report.report,
         "check": check.check,
         "synth": synth.synth,
