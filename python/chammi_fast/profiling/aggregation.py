@@ -146,11 +146,11 @@ class _Pass:
     def _runs(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield pieces of the table of one group each, (N, D) float32 of finite numbers."""
         for batch in ahead(self._table.batches([KEY_COLUMN, *self._grouping.by, EMBEDDING_COLUMN], _BATCH_ROWS)):
-            if batch.num_rows == 0:
-                continue
             groups, rows = self._finite(
                 batch, self._grouping.number(batch), vectors(batch).astype(np.float32, copy=False)
             )
+            if not len(groups):
+                continue
             starts = _starts(groups)
             if len(starts) > len(np.unique(groups)):
                 order = np.argsort(groups, kind="stable")
@@ -173,9 +173,7 @@ class _Pass:
 
 
 def _starts(groups: np.ndarray) -> list[int]:
-    """Places where a run of equal numbers begins."""
-    if not len(groups):
-        return []
+    """Places where a run of equal numbers begins, of at least one."""
     return [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist()]
 
 
