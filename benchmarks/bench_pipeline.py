@@ -24,10 +24,8 @@ from chammi_fast.model import Model, load_model  # noqa: E402
 from chammi_fast.runtime import AUTO, BACKENDS, Form, possible_forms  # noqa: E402
 from chammi_fast.runtime.accuracy import compare  # noqa: E402
 from chammi_fast.synthetic import synthesise  # noqa: E402
-from chammi_fast.training.create import NetworkOptions, create_network  # noqa: E402
-from chammi_fast.training.export import export_onnx  # noqa: E402
 from comparing import OURS, Turns, Way, judge, record  # noqa: E402
-from networks import spread_weights  # noqa: E402
+from convnext import TINY, write_network  # noqa: E402
 from pipelines import CPUS, Went, Work, first_batches, network_alone, ours, plain  # noqa: E402
 
 if TYPE_CHECKING:
@@ -45,10 +43,6 @@ FEWEST = 4
 ROUNDS, FEW_ROUNDS = 3, 2
 ALONE_BATCHES = 4
 MIN_COSINE = 0.999
-LARGE = NetworkOptions(backbone="convnext_tiny")
-SMALL = NetworkOptions(
-    backbone="convnext_atto", backbone_options={"depths": (1, 1, 3, 1), "dims": (24, 48, 96, 160), "conv_mlp": True}
-)
 # Folder of real tapes -> (pattern, channel width, channels, how many at most)
 REAL_TAPES = {
     "CP": ("pediatric_5ch_160/*.png", 160, "CP", 26),
@@ -107,11 +101,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory, short: bool) -> Path:
 
 @pytest.fixture(scope="module")
 def network(short: bool, tmp_path_factory: pytest.TempPathFactory) -> Network:
-    module, spec = create_network(SMALL if short else LARGE)
-    spread_weights(module)
-    path = tmp_path_factory.mktemp("network") / "network.onnx"
-    export_onnx(module, spec, path, verify=False)
-    return Network("demo-sized" if short else LARGE.backbone, module, load_model(path))
+    name, path = "demo-sized" if short else TINY, tmp_path_factory.mktemp("network") / "network.onnx"
+    return Network(name, write_network(name, path), load_model(path))
 
 
 @pytest.mark.benchmark(group="pipeline")
