@@ -31,6 +31,7 @@ from chammi_fast.runtime import BACKENDS, Form, memory, nvidia, open_backend, op
 from chammi_fast.runtime import choice as choice_module  # noqa: E402
 from chammi_fast.runtime.accuracy import Accuracy  # noqa: E402
 from chammi_fast.runtime.choice import Candidate, Choice, choose  # noqa: E402
+from forms import processor_forms  # noqa: E402
 from handmade import SIZE, write_adaptive  # noqa: E402
 from quantised import fix_channels, quantise  # noqa: E402
 
@@ -131,12 +132,7 @@ def test_auto_tries_all_forms_and_says_so(fixed: Path, opened: list[tuple[str, s
     quantise(fixed, images())
     said: list[str] = []
     choice = settle(files_of(fixed), [task()], AUTO, 0.5, said.append)
-    everything = {
-        (name, precision)
-        for name, library in BACKENDS.items()
-        if "cpu" in library.devices()
-        for precision in library.precisions("cpu")
-    }
+    everything = {(form.backend, form.precision) for form in processor_forms()}
     assert {(one.form.backend, one.form.precision) for one in choice.tried} == everything
     assert set(opened) == everything
     assert said[0] == f"trying {len(everything)} ways to run m.onnx on this machine; the result is remembered."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ pytest.importorskip("onnxruntime")
 from chammi_fast import extras  # noqa: E402
 from chammi_fast.errors import BackendError, MissingExtraError, SpecError  # noqa: E402
 from chammi_fast.images.batches import usable_cpus  # noqa: E402
-from chammi_fast.runtime import BACKENDS, Form, graph, open_backend  # noqa: E402
+from chammi_fast.runtime import Form, graph, open_backend  # noqa: E402
+from forms import processor_forms  # noqa: E402
 from handmade import EMBEDDING, SIZE, SPEC, TABLE, adaptive_by_numpy, write_adaptive, write_foreign  # noqa: E402
 
 if TYPE_CHECKING:
@@ -46,13 +48,7 @@ def test_specialising_leaves_an_ordinary_network_and_the_original(network: Model
     assert [entry.key for entry in special.metadata_props] == [entry.key for entry in network.metadata_props]
 
 
-FORMS = [
-    Form(name, precision=precision, threads=threads)
-    for name, library in BACKENDS.items()
-    if "cpu" in library.devices()
-    for precision in library.precisions("cpu")
-    for threads in (0, 1, 2)
-]
+FORMS = [replace(form, threads=threads) for form in processor_forms() for threads in (0, 1, 2)]
 TOLERANCE = {
     "fp32": 1e-5,
     "int8": 1e-5,

@@ -16,18 +16,13 @@ pytest.importorskip("onnxruntime")
 import chammi_fast
 from chammi_fast import load_batch, load_model
 from chammi_fast.embedding import EmbedSettings, work
-from chammi_fast.runtime import BACKENDS
 from chammi_fast.table import embedding_matrix, read_embeddings
+from forms import processor_forms
 from quantised import fix_channels, quantise
 
 CHANNELS = "CP/nucleus,CP/er,CP/rna"
 COUNT, SIDE = 70, 40
-FORMS = [
-    (name, precision)
-    for name, library in BACKENDS.items()
-    if "cpu" in library.devices()
-    for precision in library.precisions("cpu")
-]
+FORMS = [(form.backend, form.precision) for form in processor_forms()]
 
 
 class StoppedError(Exception):

@@ -21,6 +21,7 @@ from chammi_fast.runtime.accuracy import compare  # noqa: E402
 from chammi_fast.runtime.buffers import Buffers  # noqa: E402
 from chammi_fast.training.create import NetworkOptions, create_network  # noqa: E402
 from chammi_fast.training.export import export_onnx  # noqa: E402
+from forms import processor_forms  # noqa: E402
 from networks import SMALL, spread_weights  # noqa: E402
 from quantised import quantise  # noqa: E402
 
@@ -33,11 +34,9 @@ NETWORKS = {
     "vit": replace(SMALL, backbone="vit_tiny_patch16_224", backbone_options={"depth": 2, "img_size": 64}),
 }
 FORMS = [
-    (name, precision, threads, streams)
-    for name, library in BACKENDS.items()
-    if "cpu" in library.devices()
-    for precision in library.precisions("cpu")
-    for threads, streams in ([(1, 1), (2, 1), (2, 2)] if library.streams else [(1, 0), (2, 0)])
+    replace(form, threads=threads, streams=streams)
+    for form in processor_forms()
+    for threads, streams in ([(1, 1), (2, 1), (2, 2)] if BACKENDS[form.backend].streams else [(1, 0), (2, 0)])
 ]
 
 
@@ -76,14 +75,13 @@ def test_an_image_has_the_same_bits_in_any_company(network: Path) -> None:
     batch = images(size_of(network))
     order = np.random.default_rng(1).permutation(COUNT)
     expected: dict[tuple[str, str], np.ndarray] = {}
-    for name, precision, threads, streams in FORMS:
-        path = network.with_suffix(".int8.onnx") if precision == "int8" else network
-        form = Form(name, precision=precision, threads=threads, streams=streams)
+    for form in FORMS:
+        path = network.with_suffix(".int8.onnx") if form.precision == "int8" else network
         backend = open_backend(form, path.read_bytes(), origin=path.name)
         found = {size: in_batches(backend, batch, size) for size in (COUNT, 1, 2, 7)}
         shuffled = np.empty_like(found[COUNT])
         shuffled[order] = backend.run(np.ascontiguousarray(batch[order]))
-        first = expected.setdefault((name, precision), found[COUNT])
+        first = expected.setdefault((form.backend, form.precision), found[COUNT])
         for what, vectors in [*found.items(), ("shuffled", shuffled)]:
             np.testing.assert_array_equal(vectors, first, err_msg=f"{form}, batches: {what}")
     reference = expected["onnxruntime", "fp32"]
@@ -97,8 +95,8 @@ def test_batches_of_real_size_have_the_same_bits(folder: Path) -> None:
     module, spec = create_network(NetworkOptions(backbone="convnext_atto", strategy="hypernet", size=224))
     spread_weights(module)
     export_onnx(module, spec, folder / "atto.onnx", channels=CHANNELS)
-    precision = "bf16" if "bf16" in BACKENDS["openvino"].precisions("cpu") else "fp32"
-    form = Form("openvino", precision=precision, threads=2)
+    likely = next(form for form in processor_forms() if form.precision != "int8")
+    form = replace(likely, threads=2)
     backend = open_backend(form, (folder / "atto.onnx").read_bytes(), origin="atto.onnx")
     batch = images(224, 65)
     expected = backend.run(batch)
