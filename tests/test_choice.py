@@ -246,6 +246,16 @@ def test_a_form_that_cannot_be_opened_is_passed_over() -> None:
         choose([BF16, OTHER], [Network({BF16: fault, OTHER: BackendError("m.onnx: no.")}).subject()], TERMS)
 
 
+def test_a_fault_of_several_forms_is_said_once() -> None:
+    fault = BackendError("m.onnx: cannot use cuda:0.")
+    there = Network({BF16: fault, INT8: fault, FP32: FakeBackend(FP32)})
+    assert str(choose([BF16, INT8, FP32], [there.subject()], TERMS)).endswith(
+        "; not b bf16 on cpu and c int8 on cpu: cannot use cuda:0"
+    )
+    with pytest.raises(BackendError, match=r"^m\.onnx: b bf16 on cpu and c int8 on cpu: cannot use cuda:0\.$"):
+        choose([BF16, INT8], [there.subject()], TERMS)
+
+
 def test_a_form_that_fails_while_it_runs_is_passed_over() -> None:
     class Failing(FakeBackend):
         def run(self, images: np.ndarray) -> np.ndarray:  # noqa: ARG002

@@ -16,7 +16,7 @@ from chammi_fast.runtime.accuracy import Accuracy, compare, joined
 from chammi_fast.runtime.form import Form  # noqa: TC001 - choices are read back by their types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from chammi_fast.runtime import Backend
 
@@ -66,8 +66,7 @@ class Choice:
                 text += f", {times:.1f} times {slowest.form.backend} fp32"
         if self.taken.accuracy is not None:
             text += f"; {self.taken.accuracy}"
-        refused = [f"{one.form}: {one.fault}" for one in self.tried if one.fault]
-        text += "".join(f"; not {one}" for one in refused)
+        text += "".join(f"; not {fault}" for fault in _faults(self.tried))
         return text + (" (remembered)" if self.remembered else "")
 
 
@@ -126,7 +125,7 @@ def choose(forms: list[Form], subjects: list[Subject], terms: Terms) -> Choice:
         release_memory()
     good = [one for one in tried if not one.fault]
     if not good:
-        raise BackendError(f"{terms.origin}: {'; '.join(f'{one.form}: {one.fault}' for one in tried)}.")
+        raise BackendError(f"{terms.origin}: {'; '.join(_faults(tried))}.")
     return Choice(max(good, key=lambda one: one.images_per_s), tuple(tried))
 
 
@@ -174,6 +173,15 @@ def _accuracy(
 def _in_parts(backend: Backend, images: np.ndarray) -> np.ndarray:
     """Embed a few images at a time: a trial is not to take more memory than the run."""
     return np.concatenate([backend.run(images[first : first + PART]) for first in range(0, len(images), PART)])
+
+
+def _faults(tried: Sequence[Candidate]) -> list[str]:
+    """Say why forms were not taken, once for all that have the same fault."""
+    faults: dict[str, list[str]] = {}
+    for one in tried:
+        if one.fault:
+            faults.setdefault(one.fault, []).append(str(one.form))
+    return [f"{' and '.join(forms)}: {fault}" for fault, forms in faults.items()]
 
 
 def release_memory() -> None:
