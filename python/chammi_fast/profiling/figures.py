@@ -25,7 +25,7 @@ _LAYOUTS = ((8, 12), (16, 24), (32, 48))
 def well_place(text: str) -> tuple[int, int] | None:
     """Return row and column, from 0, of a well such as "B03"; None for a text that is no well."""
     match = _WELL.fullmatch(text.strip().upper())
-    if match is None or match[2] == "00":
+    if match is None or int(match[2]) == 0:
         return None
     letters = match[1]
     row = ord(letters[-1]) - 65 + (26 if len(letters) == 2 else 0)

@@ -1,0 +1,290 @@
+"""Judged profiles: planted effects are found, and pycytominer and copairs by hand give the same numbers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import csv, parquet
+from typer.testing import CliRunner
+
+import chammi_fast
+from chammi_fast.cli import app
+from chammi_fast.errors import ProfileError
+from chammi_fast.profiling import Judging, Processing
+from chammi_fast.profiling.figures import plate_image, well_place
+from synthetic_screen import ACTIVE, COMPOUNDS, CONTROL, MECHANISMS, make_screen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pandas = pytest.importorskip("pandas")
+pycytominer = pytest.importorskip("pycytominer")
+copairs = pytest.importorskip("copairs.map")
+
+JUDGING = Judging("Metadata_compound", "Metadata_moa", null_size=2000)
+NEGCON = 'Metadata_control_type == "negcon"'
+quiet = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def screen() -> Any:
+    return make_screen()
+
+
+@pytest.fixture(scope="module")
+def folder(screen: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = screen.write(tmp_path_factory.mktemp("cells"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    out = tmp_path_factory.mktemp("profiles")
+    return out, chammi_fast.profile(folder, processing=Processing(control=CONTROL), judging=JUDGING, out=out)
+
+
+def found(ranking: Any, active: frozenset[str]) -> tuple[int, int]:
+    """Return how many compounds with an effect, and how many without, are found."""
+    names = [row["Metadata_compound"] for row in ranking.to_pylist() if row["found"]]
+    return len(active & set(names)), len(set(names) - active)
+
+
+def test_planted_effects_are_found(screen: Any, made: tuple[Path, Any]) -> None:
+    result = made[1]
+    assert result.replicability.ranking.num_rows == COMPOUNDS
+    right, wrong = found(result.replicability.ranking, screen.active)
+    assert right == ACTIVE
+    assert wrong <= 3  # a corrected p of 0.05 lets one in twenty of those found be wrong
+    assert result.mechanism.found == MECHANISMS
+    assert not result.notes
+
+
+def test_sphering_improves_what_is_found(screen: Any, folder: Path, made: tuple[Path, Any]) -> None:
+    plain = chammi_fast.profile(folder, processing=Processing(control=CONTROL, sphere="none"), judging=JUDGING)
+    raw = chammi_fast.profile(
+        folder, processing=Processing(control=CONTROL, sphere="none", normalise="none"), judging=JUDGING
+    )
+    best = made[1]
+    assert plain.nearest is not None
+    means = [one.replicability.mean for one in (raw, plain, best) if one.replicability is not None]
+    assert means[0] < means[1] < 0.5 * means[2]
+    assert [one.mechanism.mean for one in (raw, plain, best) if one.mechanism is not None][-1] > 0.95
+    assert best.nearest["accuracy"].to_numpy().min() > 5 * plain.nearest["accuracy"].to_numpy().max()
+
+
+@quiet
+def test_the_same_numbers_come_by_hand(made: tuple[Path, Any]) -> None:
+    """From the exported table of wells on, by pycytominer and copairs alone."""
+    out, result = made
+    wells = pandas.read_parquet(out / "aggregated.parquet")
+    features = [name for name in wells.columns if not name.startswith("Metadata_")]
+    meta = [name for name in wells.columns if name.startswith("Metadata_")]
+    wells[features] = wells[features].astype(float)
+    normal = pandas.concat(
+        pycytominer.normalize(plate, features=features, meta_features=meta, samples=CONTROL, method="standardize")
+        for _, plate in wells.groupby("Metadata_Plate")
+    ).reset_index(drop=True)
+    white = pycytominer.normalize(
+        normal, features=features, meta_features=meta, samples=CONTROL, method="spherize", spherize_method="ZCA-cor"
+    )
+    ours = pandas.read_parquet(out / "profiles.parquet")
+    np.testing.assert_allclose(ours[features], white[features], rtol=1e-3, atol=1e-3)
+
+    white["reference"] = np.where(white["Metadata_pert_type"] == "negcon", white.index, -1)
+    pair = ["Metadata_compound", "reference"]
+    precision = copairs.average_precision(
+        white[[*meta, "reference"]], white[features].to_numpy(), pair, [], [], pair, progress_bar=False
+    )
+    ranking = copairs.mean_average_precision(
+        precision, ["Metadata_compound"], null_size=2000, threshold=0.05, seed=0, progress_bar=False,
+        cache_dir=out / "nulls",
+    ).set_index("Metadata_compound")  # fmt: skip
+    for row in result.replicability.ranking.to_pylist():
+        theirs = ranking.loc[row["Metadata_compound"]]
+        assert row["mean_average_precision"] == pytest.approx(theirs["mean_average_precision"], abs=2e-3)
+        assert row["p_value"] == pytest.approx(theirs["p_value"], abs=2e-3)
+        assert row["profiles"] == 8
+    per_well = precision["average_precision"].to_numpy()
+    judged = ~result.controls
+    np.testing.assert_allclose(result.replicability.precision[judged], per_well[judged], atol=0.05)
+    assert np.isnan(result.replicability.precision[result.controls]).all()
+
+
+@quiet
+def test_mechanisms_are_judged_by_the_medians_of_compounds(made: tuple[Path, Any]) -> None:
+    out, result = made
+    wells = pandas.read_parquet(out / "profiles.parquet").query("Metadata_pert_type != 'negcon'")
+    features = [name for name in wells.columns if not name.startswith("Metadata_")]
+    compounds = wells.groupby(["Metadata_compound", "Metadata_moa"], sort=False)[features].median().reset_index()
+    precision = copairs.average_precision(
+        compounds[["Metadata_moa"]], compounds[features].to_numpy(), ["Metadata_moa"], [], [], ["Metadata_moa"],
+        progress_bar=False,
+    )  # fmt: skip
+    expected = precision.query("n_pos_pairs > 0").groupby("Metadata_moa")["average_precision"].mean()
+    ranking = result.mechanism.ranking
+    got = dict(zip(ranking["Metadata_moa"].to_pylist(), ranking["mean_average_precision"].to_pylist(), strict=True))
+    assert got == pytest.approx(expected.to_dict(), abs=1e-6)
+
+
+def test_files(made: tuple[Path, Any]) -> None:
+    anndata = pytest.importorskip("anndata")
+    out, result = made
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"profiles.parquet", "aggregated.parquet", "profiles.h5ad", "profile.json", "replicability.csv"}
+    assert names >= {"mechanism.csv", "plates.png", "plates.svg", "replicates.png", "replicates.svg"}
+    data = anndata.read_h5ad(out / "profiles.h5ad")
+    np.testing.assert_array_equal(data.X, result.profiles.matrix)
+    assert data.obs["Metadata_Well"].tolist() == result.profiles.metadata["Metadata_Well"].to_pylist()
+    assert data.var_names.tolist() == list(result.profiles.features)
+    summary = json.loads((out / "profile.json").read_text())
+    assert (summary["profiles"], summary["cells"], summary["controls"]) == (768, 3840, 128)
+    assert summary["processing"]["sphere"] == "ZCA-cor"
+    assert summary["replicability"]["mean_average_precision"] == result.replicability.mean
+    table = csv.read_csv(out / "replicability.csv")
+    assert table["mean_average_precision"].to_pylist() == sorted(
+        table["mean_average_precision"].to_pylist(), reverse=True
+    )
+    assert result.to_pandas().shape == (768, 6 + 48)
+
+
+def test_nearest_is_found_by_brute_force(made: tuple[Path, Any]) -> None:
+    result = made[1]
+    matrix = result.profiles.matrix.astype(np.float64)
+    plates, compounds = (result.profiles.metadata[name].to_pylist() for name in ("Metadata_Plate", "Metadata_compound"))
+    for row in result.nearest.to_pylist():
+        here, there = (
+            [place for place, plate in enumerate(plates) if plate == row[name] and compounds[place] != "DMSO"]
+            for name in ("plate", "other")
+        )
+        right = 0
+        for place in here:
+            near = [matrix[place] @ matrix[other] / np.linalg.norm(matrix[other]) for other in there]
+            right += compounds[there[int(np.argmax(near))]] == compounds[place]
+        assert row["profiles"] == 320
+        assert row["accuracy"] == pytest.approx(right / 320)
+
+
+@quiet
+def test_real_profiles_of_three_plates(shared_data: Path) -> None:
+    """Plate-to-plate neighbours and mAP of JUMP-CP's plates are those that copairs finds."""
+    paths = sorted((shared_data / "profiles" / "jumpcp").glob("*.csv.gz"))
+    asked = Judging("Metadata_broad_sample", across="Metadata_Plate", null_size=200)
+    raw = chammi_fast.profile(
+        profiles=paths, processing=Processing(control=NEGCON, sphere="none", normalise="none"), judging=asked
+    )
+    assert raw.nearest is not None
+    table = pandas.concat((pandas.read_csv(path) for path in paths), ignore_index=True)
+    assert (len(raw.profiles), len(raw.profiles.features)) == (1152, 904)
+    treated = table["Metadata_control_type"].ne("negcon")
+    features = table[list(raw.profiles.features)].to_numpy(dtype=np.float32)
+    for one, other in (("BR00117010", "BR00117011"), ("BR00117011", "BR00117010")):
+        # Of a query with one replicate among all others, average precision is 1 if the nearest is the replicate.
+        rows = nearest_by_copairs(table[treated], features[treated], one, other)
+        told = next(row for row in raw.nearest.to_pylist() if (row["plate"], row["other"]) == (one, other))
+        assert told["profiles"] == 320
+        assert told["accuracy"] == pytest.approx(np.mean(rows), abs=1e-9)
+    better = chammi_fast.profile(
+        profiles=paths, processing=Processing(control=NEGCON, sphere_epsilon=100, normalise_to="all"), judging=asked
+    )
+    accuracy = [one.nearest["accuracy"].to_numpy().mean() for one in (raw, better) if one.nearest is not None]
+    assert accuracy[0] == pytest.approx(0.404, abs=0.001)
+    assert accuracy[1] > 0.42
+    meta = table[["Metadata_broad_sample", "Metadata_Plate"]].copy()
+    meta["reference"] = np.where(treated, -1, meta.index)
+    meta.loc[~treated, "Metadata_broad_sample"] = "DMSO"
+    pair = ["Metadata_broad_sample", "reference"]
+    precision = copairs.average_precision(meta, features, pair, ["Metadata_Plate"], [], pair, progress_bar=False)
+    expected = precision.query("n_pos_pairs > 0").groupby("Metadata_broad_sample")["average_precision"].mean()
+    assert raw.replicability is not None
+    ranking = raw.replicability.ranking.to_pandas().set_index("Metadata_broad_sample")["mean_average_precision"]
+    assert len(ranking) == 306
+    np.testing.assert_allclose(ranking.sort_index(), expected.sort_index(), atol=1e-6)
+
+
+def nearest_by_copairs(table: Any, features: np.ndarray, one: str, other: str) -> list[bool]:
+    from copairs.compute import get_similarity_fn
+
+    plates, names = table["Metadata_Plate"].to_numpy(), table["Metadata_broad_sample"].to_numpy()
+    here, there = (np.flatnonzero(plates == plate) for plate in (one, other))
+    pairs = np.stack(np.meshgrid(here, there, indexing="ij"), axis=-1).reshape(-1, 2)
+    near = get_similarity_fn("cosine", progress_bar=False)(features, pairs, 20_000).reshape(len(here), len(there))
+    return [names[there[place]] == names[row] for place, row in zip(near.argmax(axis=1), here, strict=True)]
+
+
+def test_command(folder: Path, tmp_path: Path, made: tuple[Path, Any]) -> None:
+    command = ["profile", "--embeddings", str(folder), "--by", "Metadata_Plate,Metadata_Well", "--control", CONTROL,
+               "--replicates", "Metadata_compound", "--null-size", "2000", "--out", str(tmp_path)]  # fmt: skip
+    told = CliRunner().invoke(app, command)
+    assert told.exit_code == 0, told.output
+    assert f"{made[1].replicability.mean:.3f}" in told.output
+    assert parquet.read_table(tmp_path / "profiles.parquet").equals(parquet.read_table(made[0] / "profiles.parquet"))
+
+
+def test_a_plate_map_annotates_wells(folder: Path, tmp_path: Path, made: tuple[Path, Any]) -> None:
+    known = made[1].profiles.metadata
+    rows = [[plate, well, name] for plate, well, name in zip(
+        *(known[name].to_pylist() for name in ("Metadata_Plate", "Metadata_Well", "Metadata_compound")), strict=True
+    )]  # fmt: skip
+    path = tmp_path / "map.csv"
+    path.write_text("Metadata_Plate,Metadata_Well,drug\n" + "".join(",".join(row) + "\n" for row in rows[1:]))
+    result = chammi_fast.profile(folder, plate_map=path, processing=Processing(control='Metadata_drug == "DMSO"'))
+    assert result.profiles.metadata["Metadata_drug"].to_pylist() == [None, *(row[2] for row in rows[1:])]
+    assert result.notes[0] == "1 wells are not in the plate map: plate 0 A01."
+    path.write_text("Well,compound\nA01,something else\n")
+    with pytest.raises(ProfileError, match="'Metadata_compound' is in the profiles already, with other contents"):
+        chammi_fast.profile(folder, plate_map=path)
+    path.write_text("Well,drug\nZ99,x\n")
+    with pytest.raises(ProfileError, match="has none of the wells of the profiles, such as plate 0 A01"):
+        chammi_fast.profile(folder, plate_map=path)
+
+
+@pytest.mark.parametrize(
+    ("processing", "judging", "message"),
+    [
+        ({"control": 'Metadata_pert_type == "poscon"'}, {}, "control: .* holds for none of the 768 profiles"),
+        ({"control": "Metadata_kind == 1"}, {}, "control: there is no column 'Metadata_kind'; there are"),
+        ({"control": 'Metadata_Plate == "plate 0"'}, {}, "plate plate 1: needs at least two profiles"),
+        ({"plate": "Plate"}, {}, "normalising profiles: the profiles have no column 'Plate'"),
+        ({}, {"replicates": "compound"}, "replicates: the profiles have no column 'compound'"),
+        ({}, {"replicates": "Metadata_Well", "across": "Metadata_Well"}, "no two profiles to compare have the same"),
+        ({}, {"replicates": "Metadata_moa", "mechanism": "Metadata_compound"}, "mechanism: 'mechanism .' .* several"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    folder: Path, processing: dict[str, Any], judging: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ProfileError, match=message):
+        chammi_fast.profile(folder, processing=Processing(**processing), judging=Judging(**judging, null_size=10))
+
+
+def test_tables_of_profiles_that_cannot_be_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "wells.parquet"
+    table = pa.table({"Metadata_Plate": ["P"] * 4, "Cells_a": [1.0, 2.0, 4.0, 3.0], "Cells_b": [1.0, None, 2.0, 3.0],
+                      "note": list("wxyz")})  # fmt: skip
+    parquet.write_table(table, path)
+    result = chammi_fast.profile(profiles=[path], features=["Cells_*"])
+    assert result.notes == ("1 features are empty or not finite in some row and are left out: Cells_b.",)
+    np.testing.assert_allclose(result.profiles.matrix[:, 0], (table["Cells_a"].to_numpy() - 2.5) / np.sqrt(1.25))
+    with pytest.raises(ProfileError, match="feature 'note' is not a number in every row"):
+        chammi_fast.profile(profiles=[path])
+    with pytest.raises(ProfileError, match="holds no column Nuclei_"):
+        chammi_fast.profile(profiles=[path], features=["Nuclei_*"])
+    with pytest.raises(ProfileError, match="every feature is empty"):
+        chammi_fast.profile(profiles=[path], features=["Cells_b"])
+    with pytest.raises(ProfileError, match="either embeddings of cells or tables of profiles"):
+        chammi_fast.profile()
+
+
+def test_wells_have_places() -> None:
+    assert [well_place(well) for well in ("A01", "p24", "AF48", "B3", "A00", "DMSO")] == [
+        (0, 0), (15, 23), (31, 47), (1, 2), None, None
+    ]  # fmt: skip
+    image = plate_image(["A01", "P24", "x"], np.array([1.0, 2.0, 3.0]))
+    assert image is not None
+    assert image.shape == (16, 24)
+    assert (image[0, 0], image[15, 23], np.isnan(image).sum()) == (1, 2, 382)
+    assert plate_image(["x"], np.ones(1)) is None
