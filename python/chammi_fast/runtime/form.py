@@ -28,7 +28,7 @@ class Form:
     backend : a key of `chammi_fast.runtime.BACKENDS`
     device : "cpu" or "cuda:0", "cuda:1", ...
     precision : "fp32", "bf16", "fp16"; "int8" for a quantised file
-    threads : that a call uses; 0 means one per usable processor
+    threads : that a call uses, one per usable processor at most; 0 means as many as that
     streams : parts of a batch that are computed side by side, by one thread each; 0 leaves it to the backend
     fixed_batch : images that every call computes, filled up where there are fewer: on a GPU a part of what is
         compiled; 0 means any number

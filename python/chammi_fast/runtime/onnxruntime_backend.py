@@ -56,7 +56,7 @@ class OnnxRuntime:
         self._buffers: Buffers | None = None
         try:
             if form.device == "cpu":
-                self.form = replace(form, threads=form.threads or usable_cpus(), streams=1)
+                self.form = replace(form, threads=min(form.threads or usable_cpus(), usable_cpus()), streams=1)
                 self._session: Any = _cpu_session(library, model, self.form.threads)
             else:
                 self.form = replace(form, threads=1, streams=1)

@@ -46,7 +46,7 @@ class OpenVino:
         self._library = require("openvino", purpose="computing embeddings")
         self.version: str = self._library.__version__.partition("-")[0]
         self._origin = origin
-        threads = form.threads or usable_cpus()
+        threads = min(form.threads or usable_cpus(), usable_cpus())
         streams = min(form.streams or threads, threads)
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[form.precision],
