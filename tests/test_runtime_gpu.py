@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from chammi_fast.errors import BackendError  # noqa: E402
 from chammi_fast.runtime import BACKENDS, Form, cuda, graph, nvidia, onnxruntime_backend, open_backend  # noqa: E402
-from chammi_fast.runtime.buffers import Buffers  # noqa: E402
 from chammi_fast.runtime.form import possible_forms  # noqa: E402
 from fake_gpu import CPU, CUDA, OPTIONS, TENSORRT, FakeRuntime  # noqa: E402
 from handmade import EMBEDDING, SIZE, adaptive_by_numpy, write_adaptive, write_foreign  # noqa: E402
@@ -281,85 +278,3 @@ def test_gpus_that_are_not_there_are_named(
     with pytest.raises(BackendError, match=complaint) as caught:
         list_forms(wish)
     assert "\n" not in str(caught.value)
-
-
-# What TensorRT builds.
-
-
-def folder_of(fake: FakeRuntime) -> Path:
-    return Path(fake.sessions[-1].given[0][1]["trt_engine_cache_path"])
-
-
-def test_engines_of_other_weights_or_batches_are_kept_apart(
-    fake: FakeRuntime, network: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def opened(content: bytes, form: Form = TRT) -> Path:
-        open_backend(form, content, origin="a.onnx")
-        return folder_of(fake)
-
-    first = opened(network)
-    assert first.is_dir()
-    assert opened(network) == first
-    other = onnx.load_from_string(network)
-    weight = next(tensor for tensor in other.graph.initializer if tensor.name == "weight")
-    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) + 1, "weight"))
-    folders = {
-        first,
-        opened(other.SerializeToString()),
-        opened(network, Form("tensorrt", "cuda:1", "fp16", fixed_batch=5)),
-    }
-    monkeypatch.setattr(nvidia, "gpus", lambda: ("another", "GPU"))
-    folders.add(opened(network))
-    monkeypatch.setattr(FakeRuntime, "__version__", "1.32.0")
-    folders.add(opened(network))
-    assert len(folders) == 5
-
-
-def test_engines_are_built_by_one_at_a_time(fake: FakeRuntime, network: bytes) -> None:
-    open_backend(TRT, network, origin="a.onnx")
-    with (folder_of(fake) / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        other = threading.Thread(target=open_backend, args=(TRT, network), kwargs={"origin": "a.onnx"})
-        other.start()
-        other.join(0.2)
-        assert other.is_alive()
-        assert len(fake.sessions) == 1
-    other.join(10)
-    assert len(fake.sessions) == 2
-
-
-def test_engines_that_cannot_be_kept_are_an_error(
-    fake: FakeRuntime, network: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(BackendError, match=r"a\.onnx: TensorRT cannot keep what it builds .*set XDG_CACHE_HOME"):
-        open_backend(TRT, network, origin="a.onnx")
-    open_backend(FP32, network, origin="a.onnx")
-
-
-# The same code on ONNX Runtime itself.
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_buffers_run_on_the_cpu_provider(network: bytes, known: bool) -> None:
-    content, fixed = cuda.prepared(network, FP32)
-    assert fixed
-    model = onnx.load_from_string(content)
-    if not known:
-        model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "D"
-        del model.graph.node[:]
-        model.graph.node.extend(onnx.load_from_string(content).graph.node)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[CPU])
-    buffers = Buffers(onnxruntime, session, "cpu:0")
-    buffers.warm_up()
-    free = onnxruntime.InferenceSession(network, providers=[CPU])
-    for count in (1, 4, 9, 3):
-        found = buffers.run(images(count))
-        assert found.shape == (count, EMBEDDING)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, adaptive_by_numpy(images(count), IDS), atol=1e-5)
-        np.testing.assert_allclose(found, free.run(None, {"image": images(count)})[0], atol=1e-6)
-    alone = buffers.run(images(1))
-    buffers.run(np.full((4, 3, SIZE, SIZE), np.nan, np.float32))
-    np.testing.assert_array_equal(buffers.run(images(1)), alone)
