@@ -98,8 +98,8 @@ def report(record: dict[str, Any]) -> str:
     begin = (
         f"Measured {record['datetime'][:10]} at commit {record['commit'][:10]} on {machine(record)}, "
         f"{record['usable_cpus']} processors, {quietness(record)}, by `benchmarks/bench_profile.py`: from Parquet "
-        f"files to profiles of wells normalised to each plate's controls, each way in a process of its own, in turns, the "
-        f"median of {first['rounds']}. {first['cells']:,} cells of {first['numbers']} numbers, in "
+        f"files to profiles of wells normalised to each plate's controls, each way in a process of its own, in turns, "
+        f"the median of {first['rounds']}. {first['cells']:,} cells of {first['numbers']} numbers, in "
         f"{first['wells']} wells; pycytominer reads a table with one column per number."
     )
     lines = [line("aggregate", "pycytominer, s", "ours, s", "times as fast", "pycytominer, peak GB", "ours, peak GB")]
