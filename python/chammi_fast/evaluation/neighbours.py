@@ -27,6 +27,9 @@ GROWTH = 8
 # Of |q|^2 + d^2, the size of what float32 rounds; its error grows with the number of summed products.
 TOLERANCE = 1e-5
 _TOLERANCE_DIMENSIONS = 1024
+# Per dimension of vectors that are about 1 long before they are centred: where centring leaves next to nothing of them,
+# what is left is rounding in float64.
+_CANCELLED = 1e-20
 _QUERIES_PER_SEARCH = 4096
 _PROPOSALS_PER_SEARCH = 1 << 20
 # Groups smaller than this share a search, and are kept apart by a mask.
@@ -179,7 +182,7 @@ def _nearest_by_mask(space: Space, queries: np.ndarray, references: References, 
 def _limits(vectors: np.ndarray, best: np.ndarray) -> np.ndarray:
     """Return the squared distances up to which a row may, after rounding, be no farther: (Q,) float64."""
     best = np.maximum(best.astype(np.float64), 0)
-    lengths = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    lengths = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64) + _CANCELLED * vectors.shape[1]
     tolerance = TOLERANCE * max(1, vectors.shape[1] / _TOLERANCE_DIMENSIONS)
     limits: np.ndarray = best + tolerance * (lengths + best)
     return limits
