@@ -27,7 +27,7 @@ def test_reserved_columns_are_refused() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_a_part_holds_keys_columns_and_vectors(dtype: type) -> None:
     rows = pa.table({"file_path": ["a", "b"], "Label": ["x", None]})
-    vectors = np.array([[1, 2, 3], [4, 5, 6.5]], dtype)
+    vectors: np.ndarray = np.array([[1, 2, 3], [4, 5, 6.5]], dtype)
     part = make_part(["a", "b"], rows, vectors)
     assert part.column_names == ["key", "file_path", "Label", "embedding"]
     assert part["embedding"].to_pylist() == vectors.tolist()
