@@ -77,7 +77,7 @@ class QuantiseReport:
             several = [found[backend, case] for backend in backends]
             worst = (f"{verdict.accuracy.worst:.5f}" for verdict in several)
             if several[0].agreement is None:
-                table.add_row(f"{case} (stand-ins), worst cosine", *worst)
+                table.add_row(f"{case}, worst cosine", *worst)
                 continue
             table.add_row(f"{case}, worst cosine", *worst)
             table.add_row("  mean cosine", *(f"{verdict.accuracy.mean:.5f}" for verdict in several))
@@ -97,12 +97,10 @@ class QuantiseReport:
         names = ", ".join(kept[:NAMED_LAYERS]) + (f" and {len(kept) - NAMED_LAYERS} more" * (len(kept) > NAMED_LAYERS))
         measured = {one.case: one.accuracy.images for one in result.verdicts if one.agreement is not None}
         images = ", ".join(f"{count:,} images of {case}" for case, count in measured.items())
-        return [
-            f"{self.path}: {after / 1e6:.1f} MB, {after / before:.0%} of {before / 1e6:.1f} MB",
-            (
-                f"{len(result.layers) - len(kept)} of {len(result.layers)} layers in 8 bits by {result.tool}: "
-                f"{result.share:.1%} of the multiplications"
-            ),
-            *([f"float32: adapter, stem, {names}"] if kept else []),
-            f"{result.trials} candidates measured on {images}; {self.seconds:.0f} s in all",
-        ]
+        size = f"{self.path}: {after / 1e6:.1f} MB, {after / before:.0%} of {before / 1e6:.1f} MB"
+        share = f"{len(result.layers) - len(kept)} of {len(result.layers)} layers in 8 bits by {result.tool}, "
+        share += f"{result.share:.1%} of the multiplications; float32 besides the stem: {names or 'none'}"
+        trials = "candidate" if result.trials == 1 else "candidates"
+        took = f"{result.trials} {trials} measured on {images}; {self.seconds:.0f} s in all"
+        stands_in = "* on images of other channels" if any(one.agreement is None for one in result.verdicts) else ""
+        return [sentence for sentence in (stands_in, size, share, took) if sentence]

@@ -32,7 +32,7 @@ class Case:
 
     Attributes
     ----------
-    name : of the data set, table or configuration
+    name : of the data set or table; of a configuration with a star behind it, where others' images stand in
     channels : in the channel grammar
     calibration : (N, C, H, W) float32, normalised
     job, pace, keys : where the images to measure on are read, shard -> keys; job is None where `others` are given
@@ -152,5 +152,5 @@ def _stand_ins(model: Model, cases: Sequence[Case]) -> list[Case]:
             measured = next(cases[0].batches())[:STAND_INS]
             turns = np.resize(np.arange(own.shape[1]), len(tokens))
             few = max(len(own) // 8, 2)
-            found.append(Case(name, name, own[:few, turns], others=measured[:, turns]))
+            found.append(Case(f"{name}*", name, own[:few, turns], others=measured[:, turns]))
     return found

@@ -79,25 +79,17 @@ def search(model: Model, judge: Judge, limits: Limits, tool: str, told: Callable
     QuantisationError
         If no layer can be quantised, by nature or within the limits.
     """
-    parts = cut(model.network)
-    feeds = [feed for case in judge.cases for feed in _feeds(model, parts, case)]
-    found = tuple(layers(parts.body, feeds[0])) if feeds[0] else ()
-    if not found:
-        raise QuantisationError(
-            f"{model.path}: has no layer whose weights are the same for all channels: export it for its channels "
-            f"(chammi-fast export --channels) and quantise that file."
-        )
-    bench = _Bench(parts, found, feeds, told)
+    bench = prepare(model, judge.cases, told)
     taken, body = bench.quantised(tool)
     order, first = bench.order(body)
     tried: dict[int, Result] = {}
 
     def holds(count: int) -> bool:
         names = {layer.name for layer in order[:count]}
-        told(f"measuring with {len(found) - count} of {len(found)} layers in 8 bits.")
-        network = parts.joined_with(restored(body, parts.body, names))
-        kept = tuple(layer.name for layer in found if layer.name in names)
-        tried[count] = Result(network, taken, found, kept, tuple(judge.verdicts(network)))
+        told(f"measuring with {len(order) - count} of {len(order)} layers in 8 bits.")
+        network = bench.network(body, names)
+        kept = tuple(layer.name for layer in bench.layers if layer.name in names)
+        tried[count] = Result(network, taken, bench.layers, kept, tuple(judge.verdicts(network)))
         return limits.hold(tried[count].verdicts)
 
     count = fewest(holds, first, len(order))
@@ -108,6 +100,25 @@ def search(model: Model, judge: Judge, limits: Limits, tool: str, told: Callable
             f"with {tried[max(tried)].share:.0%} of the multiplications in 8 bits, {_worst(tried[max(tried)])}."
         )
     return replace(tried[count], trials=len(tried))
+
+
+def prepare(model: Model, cases: Sequence[Case], told: Callable[[str], None]) -> Bench:
+    """Cut a network in two, and compute what its body gets of the cases' calibration images.
+
+    Raises
+    ------
+    QuantisationError
+        If there is no layer to quantise.
+    """
+    parts = cut(model.network)
+    feeds = [feed for case in cases for feed in _feeds(model, parts, case)]
+    found = tuple(layers(parts.body, feeds[0])) if feeds[0] else ()
+    if not found:
+        raise QuantisationError(
+            f"{model.path}: has no layer whose weights are the same for all channels: export it for its channels "
+            f"(chammi-fast export --channels) and quantise that file."
+        )
+    return Bench(parts, found, feeds, told)
 
 
 def fewest(holds: Callable[[int], bool], first: int, count: int) -> int | None:
@@ -142,13 +153,23 @@ def _worst(result: Result) -> str:
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """A network in two parts, and what its body is fed with."""
+class Bench:
+    """A network in two parts, and what its body is fed with.
+
+    Attributes
+    ----------
+    layers : of the body, in order of computation
+    feeds : calibration images as the head gives them to the body, a few at a time
+    """
 
     parts: Cut
     layers: tuple[Layer, ...]
     feeds: Feeds
     told: Callable[[str], None]
+
+    def network(self, body: ModelProto, kept: Collection[str]) -> ModelProto:
+        """Return the whole network with a quantised body, of which some layers stay float32."""
+        return self.parts.joined_with(restored(body, self.parts.body, kept))
 
     def quantised(self, tool: str) -> tuple[str, ModelProto]:
         """Quantise all layers by a tool; with "auto", by the installed one that leaves the least error."""
