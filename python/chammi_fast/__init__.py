@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from chammi_fast.model import load_model
     from chammi_fast.plates import Plate
     from chammi_fast.profiling import profile
+    from chammi_fast.quantisation import quantise
     from chammi_fast.reporting import report
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ __all__ = [
     "load_model",
     "probe",
     "profile",
+    "quantise",
     "read_image",
     "read_planes",
     "refold",
@@ -72,6 +74,7 @@ _HOME = {
     "evaluate": "evaluation",
     "load_model": "model",
     "profile": "profiling",
+    "quantise": "quantisation",
     "report": "reporting",
     "Plate": "plates",
 }
