@@ -65,10 +65,15 @@ class Seen:
     def choose(self, cell: int, *, tap: bool = False) -> int:
         """Click on a cell of the map, or tap on it; return which one that chose."""
         before = self.chosen
+        self.page.wait_for_timeout(600)  # so that this and the click before are no double one
         (self.page.touchscreen.tap if tap else self.page.mouse.click)(*self.on_screen(cell))
-        # The map waits whether a click becomes a double one.
-        self.page.wait_for_function(f"document.getElementById('map-plot').cells.chosen() !== {before}")
-        return self.chosen
+        # The map waits whether another click follows. It is asked from here, because wait_for_function would ask by
+        # evaluating text in the page, which the page's policy forbids.
+        for _ in range(400):
+            if self.chosen != before:
+                return self.chosen
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"the map still shows cell {before}")
 
     def show_map(self) -> None:
         self.page.wait_for_selector("#map-plot[data-ready]")
