@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-restart prove-sbs prove-synthetic prove-gpu-extra test-gpu clean help
+.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-restart prove-sbs prove-synthetic prove-gpu-extra test-gpu clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -59,6 +59,8 @@ bench: $(VENV)/.all
 	$(BIN)/pytest $(SUITES:%=benchmarks/bench_%.py) -q $(if $(SHORT),--short) --benchmark-json=build/benchmark.json
 	$(if $(SHORT),,$(BIN)/python scripts/record_benchmarks.py build/benchmark.json)
 	$(if $(SHORT),,$(BIN)/python scripts/record_fields.py build/benchmark.json)
+	$(if $(SHORT),,$(BIN)/python scripts/record_profile.py build/benchmark.json)
+	$(if $(SHORT),,$(BIN)/python scripts/record_runtime.py build/benchmark.json)
 	$(if $(SHORT),,$(BIN)/python scripts/record_score.py build/benchmark.json)
 	$(if $(SHORT),,$(BIN)/python scripts/write_benchmarks.py)
 	$(if $(SHORT),,$(BIN)/python scripts/draw_figures.py)
@@ -80,6 +82,11 @@ prove-sbs: $(VENV)/.all
 prove-synthetic: $(VENV)/.all
 	$(BIN)/python scripts/prove_synthetic.py
 	$(BIN)/python scripts/write_training.py
+
+# make prove-quantisation  quantise ConvNeXt-Tiny and measure it on real tapes and from files to embeddings; records the result
+prove-quantisation: $(VENV)/.all
+	$(BIN)/python scripts/prove_quantisation.py
+	$(BIN)/python scripts/write_quantisation.py
 
 # make prove-restart    kill runs over a plate 200 times, fill their disk, damage their shards; records the result
 prove-restart: $(VENV)/.all

@@ -198,7 +198,7 @@ def group(record: Record, name: str) -> list[Record]:
 
 def heading(*columns: str) -> list[str]:
     """Return the head of a table; columns of numbers are set flush right."""
-    words = ("images", "rows by filter", "bound", "fastest peer")
+    words = ("images", "rows by filter", "bound", "fastest peer", "form", "network", "process", "beside")
     return [line(*columns), line(*("---" if one in words or one.startswith("real") else "---:" for one in columns))]
 
 

@@ -15,7 +15,15 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-@pytest.mark.parametrize("script", ["record_fields.py", "write_benchmarks.py", "write_training.py"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "record_fields.py",
+        "record_profile.py",
+        "write_benchmarks.py",
+        "write_training.py",
+    ],
+)
 def test_the_tables_of_measurements_are_up_to_date(script: str) -> None:
     command = [sys.executable, str(ROOT / "scripts" / script), "--check"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
