@@ -20,6 +20,7 @@ RESULTS = ROOT / "benchmarks" / "results"
     [
         "record_fields.py",
         "record_profile.py",
+        "record_score.py",
         "write_benchmarks.py",
         "write_training.py",
     ],
