@@ -150,7 +150,7 @@ def test_relative_paths_start_where_the_files_are(tmp_path: Path) -> None:
     table = write(tmp_path / "data/tapes/manifest.csv", "file_path\ntapes/a.png\n")
     write(tmp_path / "data/tapes/a.png", "")
     assert table_manifest(table).root == tmp_path / "data"
-    assert table_manifest(table, root="/elsewhere").paths == ["/elsewhere/tapes/a.png"]
+    assert list(table_manifest(table, root="/elsewhere").paths) == ["/elsewhere/tapes/a.png"]
     assert table_manifest(table).channel_widths is None
 
 

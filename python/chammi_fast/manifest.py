@@ -10,9 +10,10 @@ import ast
 import contextlib
 import operator
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,7 +51,8 @@ class Manifest:
     root : the folder that relative paths start from
     table : all columns of the table
     keys : one per row, unique: the `file_path` as the table gives it
-    paths : one per row, the file to open: below `root`, or the URL that the table gives (`chammi_fast.remote`)
+    paths : one per row, the file to open: below `root`, or the URL that the table gives (`chammi_fast.remote`); they
+        are put together when they are asked for, because a table may have millions of rows
     channel_widths : one per row, in pixels; None where the images are not tapes
     """
 
@@ -59,11 +61,36 @@ class Manifest:
     root: Path
     table: pa.Table
     keys: list[str]
-    paths: list[str]
+    paths: Sequence[str]
     channel_widths: list[int] | None
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+@dataclass(frozen=True)
+class _Paths(Sequence[str]):
+    """The files of keys."""
+
+    root: Path
+    keys: list[str]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self._of(key) for key in self.keys[index]]
+        return self._of(self.keys[index])
+
+    def _of(self, key: str) -> str:
+        return key if is_url(key) else str(self.root / key)
 
 
 def read_table(path: str | Path) -> pa.Table:
@@ -101,7 +128,10 @@ def _read_csv(path: Path) -> pa.Table:
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
     )
     table = csv.read_csv(path, convert_options=options, parse_options=parsing)
-    return pa.table({name: _typed(table[name]) for name in names})
+    typed = pa.table({name: _typed(table[name]) for name in names})
+    del table
+    pa.default_memory_pool().release_unused()  # the text of the file, and the columns that became others
+    return typed
 
 
 def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -296,7 +326,7 @@ def _manifest(table: pa.Table, *, name: str, origin: Path, root: Path) -> Manife
         root=root,
         table=table,
         keys=keys,
-        paths=[key if is_url(key) else str(root / key) for key in keys],
+        paths=_Paths(root, keys),
         channel_widths=_widths(table[WIDTH_COLUMN], origin) if WIDTH_COLUMN in table.column_names else None,
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import shutil
 from dataclasses import dataclass, field
@@ -307,10 +308,24 @@ def sha256_of(value: Any) -> str:
 
 def table_sha256(table: pa.Table) -> str:
     """Hash a table's columns and rows."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    hashed = _Hashed()
+    with pa.PythonFile(hashed, "w") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-    return hashlib.sha256(sink.getvalue()).hexdigest()
+    return hashed.sha256.hexdigest()
+
+
+class _Hashed(io.RawIOBase):
+    """A file of which only the hash is kept."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.sha256.update(content)
+        return len(content)
 
 
 def _entries(path: Path) -> dict[int, Entry]:

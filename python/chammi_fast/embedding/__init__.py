@@ -12,7 +12,6 @@ from chammi_fast.embedding.inputs import Inputs
 from chammi_fast.embedding.merging import MergeReport, merge
 from chammi_fast.embedding.planning import Plan, make_plan, settle_run
 from chammi_fast.embedding.plate_work import PlateWork
-from chammi_fast.embedding.saving import save_crops
 from chammi_fast.embedding.settings import EmbedReport, EmbedSettings
 from chammi_fast.errors import ManifestError
 from chammi_fast.model import Model, load_model
@@ -89,6 +88,8 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
         (job,) = jobs
         if not isinstance(job.work, PlateWork):
             raise ManifestError("crops are saved of a plate: name a plate.")
+        from chammi_fast.embedding.saving import save_crops  # imports Pillow, which a run does without
+
         channel_count = len(model.resolve(job.channels, unknown=settings.unknown))
         save_crops(job.work, channel_count, save, threads=settings.threads, progress=progress)
     reports = [embed_table(files, choice, job, settings, progress) for job in jobs]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chammi_fast.manifest import Manifest
 
 ROWS_PER_SHARD = 4096
+SHARDS_PER_STREAM = 16  # a stream keeps all of its paths; between two streams nothing is read ahead
 PROBED_IMAGES = 16
 
 
@@ -120,6 +121,10 @@ class ManifestWork:
 
     def pieces(self, shards: Sequence[int], pace: Pace, only: dict[int, set[str]] | None) -> Iterator[Piece]:
         """Read the images of some shards, in order; a batch may end one shard and begin the next."""
+        for first in range(0, len(shards), SHARDS_PER_STREAM):
+            yield from self._stream(shards[first : first + SHARDS_PER_STREAM], pace, only)
+
+    def _stream(self, shards: Sequence[int], pace: Pace, only: dict[int, set[str]] | None) -> Iterator[Piece]:
         chosen = np.concatenate([self._rows(shard, only) for shard in shards])
         done = 0
         for batch in stream_any(self._plan(chosen, pace)):
@@ -177,10 +182,9 @@ class ManifestWork:
     def _plan(self, rows: np.ndarray, pace: Pace) -> StreamPlan:
         manifest = self._manifest
         paths, widths = manifest.paths, manifest.channel_widths
-        whole = len(rows) == len(manifest)
         return StreamPlan(
-            paths if whole else [paths[row] for row in rows.tolist()],
-            widths if whole or widths is None else [widths[row] for row in rows.tolist()],
+            [paths[row] for row in rows.tolist()],
+            None if widths is None else [widths[row] for row in rows.tolist()],
             pace.preprocess,
             channels=pace.channels,
             batch_size=pace.batch_size,

@@ -126,7 +126,7 @@ def _load(manifest: Manifest, source: Source, configuration: Configuration) -> T
         empty = manifest.keys[rows[labels.index(None)]]
         raise TrainingError(f"{manifest.origin}: column '{name}' is empty in the training row {empty}.")
     classes = sorted({str(label) for label in labels})
-    paths = [manifest.paths[row] for row in rows]
+    paths = [manifest.paths[row] for row in rows.tolist()]
     widths = None if manifest.channel_widths is None else [manifest.channel_widths[row] for row in rows]
     found = TrainingSet(
         configuration=configuration,
