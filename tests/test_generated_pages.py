@@ -20,8 +20,10 @@ RESULTS = ROOT / "benchmarks" / "results"
     [
         "record_fields.py",
         "record_profile.py",
+        "record_runtime.py",
         "record_score.py",
         "write_benchmarks.py",
+        "write_quantisation.py",
         "write_training.py",
     ],
 )
