@@ -10,12 +10,14 @@ import typer
 
 from chammi_fast import __version__
 from chammi_fast.cli import (
+    bench,
     check,
     demo,
     embed,
     evaluate,
     export,
     holdout,
+    inspect,
     plate,
     profile,
     quantize,
@@ -39,6 +41,8 @@ class _Commands(LazyGroup):
         "profile": profile.profile,
         "report": report.report,
         "check": check.check,
+        "inspect": inspect.inspect,
+        "bench": bench.bench,
         "synth": synth.synth,
         "export": export.export,
         "quantize": quantize.quantize,
