@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 COMPARED_IMAGES = 16
 FEWEST_BATCHES, MOST_IMAGES = 4, 20_000
-QUERIES, MOST_VECTORS = 512, 100_000
+QUERIES, FEWEST_VECTORS, MOST_VECTORS = 512, 10_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,10 @@ def measure_set(files: Files, taken: Candidate, loaded: Loaded, run_s: float) ->
 
 
 def measure_search(vectors: int, dimensions: int) -> SearchRate | None:
-    """Search random vectors for the nearest, as scoring does; None where Faiss is not installed."""
+    """Search about so many random vectors for the nearest, as scoring does; None where Faiss is not installed."""
     random = np.random.default_rng(0)
-    references = random.standard_normal((min(vectors, MOST_VECTORS), dimensions), dtype=np.float32)
+    count = min(max(vectors, FEWEST_VECTORS), MOST_VECTORS)
+    references = random.standard_normal((count, dimensions), dtype=np.float32)
     queries = random.standard_normal((QUERIES, dimensions), dtype=np.float32)
     try:
         seconds = per_image(lambda: search(queries, references, 1), QUERIES)

@@ -103,7 +103,9 @@ def _add_networks(table: Table, report: BenchReport, share: str) -> None:
     rest = len(report.sets) - 1
     for one in sorted(report.tried, key=lambda one: (one != report.taken, -one.images_per_s)):
         cosine = "" if one.accuracy is None else f"{int(one.accuracy.worst * 1e6) / 1e6:.6f}"
-        name = f"{one.form.backend} {one.form.precision}, {one.form.device}"
+        name = f"network: {one.form.backend} {one.form.precision}"
+        if one.form.device != "cpu":
+            name += f", {one.form.device}"
         if one == report.taken:
             table.add_row(name, *(_rate(1 / each.seconds.network) for each in report.sets), share, cosine)
         else:
