@@ -97,7 +97,7 @@ def embedding_matrix(table: pa.Table) -> np.ndarray:
         holes = chunk.flatten().null_count
         if holes:
             raise TableError(f"column '{EMBEDDING_COLUMN}' lacks {holes} of its numbers.")
-        matrix[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(len(chunk), -1)
+        matrix[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, column.type.list_size)
         start += len(chunk)
     return matrix
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from chammi_fast.cli.console import SOME_FAILED, complain, console, image_progress, warn_of_mixed_installations
+from chammi_fast.cli.profile import profile_wells
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chammi_fast.embedding import EmbedReport
     from chammi_fast.images import CropSettings
 
@@ -58,6 +61,13 @@ def embed(
     save_crops: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write the crops as 8-bit tapes, with a table of them.")
     ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Then make profiles of the plate's wells, into this folder.")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(help="For --profile: which wells are controls; without any, profiles are plain means.")
+    ] = None,
+    replicates: Annotated[str | None, typer.Option(help="For --profile: column of replicates, judged by mAP.")] = None,
     where: Annotated[
         str | None, typer.Option(help="Rows of the table to embed, such as 'chunk == \"SBS\" and channels >= 2'.")
     ] = None,
@@ -112,6 +122,8 @@ def embed(
     chammi-fast embed --model hypernet.onnx --manifest cells.csv --channels CP/nucleus,er --out features/
 
     chammi-fast embed --model hypernet.onnx --plate load_data.csv --locations DIR --channels DNA=nucleus,... --out out/
+
+    From images to profiles of wells in one go: the same, with --profile profiles/
     """
     from chammi_fast.embedding import EmbedSettings
     from chammi_fast.embedding import embed as run
@@ -138,9 +150,12 @@ def embed(
         plan=str(plan or ""),
     )
     of_plate = {"locations": locations, "plate-map": plate_map, "images": images, "save-crops": save_crops}
-    for name, value in of_plate.items():
-        if plate is None and value is not None:
-            raise typer.BadParameter("belongs to a plate: give --plate, too.", param_hint=f"--{name}")
+    _belong("plate", plate, of_plate | {"profile": profile})
+    _belong("profile", profile, {"control": control, "replicates": replicates})
+    if profile is not None and shard:
+        raise typer.BadParameter(
+            "needs the whole run: merge its parts, then use chammi-fast profile.", param_hint="--profile"
+        )
     opened = None
     if plate is not None:
         opened = open_plate(plate, locations=locations, illumination=illumination, plate_map=plate_map, images=images)
@@ -163,8 +178,17 @@ def embed(
         )
     for report in reports:
         _print_report(report)
+        if profile is not None and report.failed < report.images:
+            profile_wells(report.folder, profile, control=control, replicates=replicates)
     if any(report.failed for report in reports):
         raise typer.Exit(SOME_FAILED)
+
+
+def _belong(to: str, given: object, options: Mapping[str, object]) -> None:
+    """Refuse options that mean nothing without another."""
+    for name, value in options.items():
+        if given is None and value is not None:
+            raise typer.BadParameter(f"belongs to --{to}: give it, too.", param_hint=f"--{name}")
 
 
 def _number(batch_size: str) -> int:

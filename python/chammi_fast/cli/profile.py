@@ -84,6 +84,22 @@ def profile(
         judging=Judging(replicates, mechanism, across, null_size, seed=seed),
         out=out,
     )
+    _print(result)
+
+
+def profile_wells(embeddings: Path, out: Path, *, control: str | None, replicates: str | None) -> None:
+    """Make profiles as ``profile`` does by default; without controls, plain means.
+
+    What is common to all wells of a plate is no nuisance there to take out: it may be a single well.
+    """
+    from chammi_fast.profiling import Judging, Processing
+    from chammi_fast.profiling import profile as run
+
+    processing = Processing(normalise="none") if control is None else Processing(control=control)
+    _print(run(embeddings, processing=processing, judging=Judging(replicates), out=out))
+
+
+def _print(result: ProfileResult) -> None:
     screen = console()
     for note in result.notes:
         screen.print(f"note: {note}", markup=False)
