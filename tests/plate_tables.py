@@ -70,3 +70,19 @@ def write_centres(root: Path, plate: str, well: str, site: int, centres: Sequenc
     lines = ["Nuclei_Location_Center_X,Nuclei_Location_Center_Y", *(f"{x},{y}" for x, y in centres)]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def twelve_bits(path: Path, samples: npt.NDArray[Any]) -> None:
+    """Write a TIFF whose samples have 12 bits each, two of them in three bytes."""
+    pairs = samples.reshape(samples.shape[0], -1, 2).astype(np.uint32)
+    joined = (pairs[..., 0] << 12) | pairs[..., 1]
+    packed = np.stack([joined >> 16, joined >> 8 & 255, joined & 255], axis=-1).astype(np.uint8)
+    rows, columns = samples.shape
+    tags = [(256, 3, 1, columns), (257, 3, 1, rows), (258, 3, 1, 12), (259, 3, 1, 1), (262, 3, 1, 1),
+            (273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, rows), (279, 4, 1, packed.size)]  # fmt: skip
+    entries = b"".join(
+        np.array([tag, kind], "<u2").tobytes() + np.array([count, value], "<u4").tobytes()
+        for tag, kind, count, value in tags
+    )
+    head = b"II*\0" + np.array([8 + packed.size], "<u4").tobytes()
+    path.write_bytes(head + packed.tobytes() + np.array([len(tags)], "<u2").tobytes() + entries + bytes(4))

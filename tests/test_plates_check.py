@@ -19,7 +19,17 @@ from chammi_fast.check.plate import check_plate
 from chammi_fast.check.report import CheckReport
 from chammi_fast.plates import Masks, Plate, open_plate
 from chammi_fast.spec import Spec, Token
-from plate_tables import CHANNELS, SIZE, field_row, image, write_centres, write_csv, write_images, write_tiff
+from plate_tables import (
+    CHANNELS,
+    SIZE,
+    field_row,
+    image,
+    twelve_bits,
+    write_centres,
+    write_csv,
+    write_images,
+    write_tiff,
+)
 
 WELLS = ("A01", "A02", "B01", "B02")
 MIDDLE = (40.0, 30.0)
@@ -109,22 +119,6 @@ def test_sizes_and_types_that_differ_are_named(screen: Screen) -> None:
     assert text.startswith("2 of 40 images are not 60 x 80 uint16: ")
     assert "P1/A01/1 DNA is 30 x 80 uint16" in text
     assert "P1/A02/2 RNA is 60 x 80 uint8" in text
-
-
-def twelve_bits(path: Path, samples: np.ndarray) -> None:
-    """A TIFF whose samples have 12 bits each, two of them in three bytes."""
-    pairs = samples.reshape(samples.shape[0], -1, 2).astype(np.uint32)
-    joined = (pairs[..., 0] << 12) | pairs[..., 1]
-    packed = np.stack([joined >> 16, joined >> 8 & 255, joined & 255], axis=-1).astype(np.uint8)
-    rows, columns = samples.shape
-    tags = [(256, 3, 1, columns), (257, 3, 1, rows), (258, 3, 1, 12), (259, 3, 1, 1), (262, 3, 1, 1),
-            (273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, rows), (279, 4, 1, packed.size)]  # fmt: skip
-    entries = b"".join(
-        np.array([tag, kind], "<u2").tobytes() + np.array([count, value], "<u4").tobytes()
-        for tag, kind, count, value in tags
-    )
-    head = b"II*\0" + np.array([8 + packed.size], "<u4").tobytes()
-    path.write_bytes(head + packed.tobytes() + np.array([len(tags)], "<u2").tobytes() + entries + bytes(4))
 
 
 def test_a_12_bit_file_in_a_16_bit_plate(screen: Screen) -> None:
