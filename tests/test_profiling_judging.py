@@ -193,6 +193,20 @@ def test_real_profiles_of_three_plates(shared_data: Path) -> None:
     accuracy = [one.nearest["accuracy"].to_numpy().mean() for one in (raw, better) if one.nearest is not None]
     assert accuracy[0] == pytest.approx(0.404, abs=0.001)
     assert accuracy[1] > 0.42
+    judged = [one.replicability for one in (raw, better) if one.replicability is not None]
+    assert [one.mean for one in judged] == pytest.approx([0.522, 0.554], abs=0.001)
+    assert [one.found for one in judged] == pytest.approx([230, 236], abs=4)
+    to_all = chammi_fast.profile(
+        profiles=paths, processing=Processing(control=NEGCON, sphere="none", normalise_to="all"), judging=asked
+    )
+    best = [
+        row["accuracy"]
+        for nearest in (raw.nearest, to_all.nearest)
+        if nearest is not None
+        for row in nearest.to_pylist()
+        if (row["plate"], row["other"]) == ("BR00117011", "BR00117010")
+    ]
+    assert best == pytest.approx([0.494, 0.519], abs=0.001)  # the published pair, and the gain over it
     meta = table[["Metadata_broad_sample", "Metadata_Plate"]].copy()
     meta["reference"] = np.where(treated, -1, meta.index)
     meta.loc[~treated, "Metadata_broad_sample"] = "DMSO"
