@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-restart prove-sbs prove-synthetic prove-gpu-extra test-gpu clean help
+.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-restart prove-screen prove-sbs prove-synthetic prove-gpu-extra test-gpu clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -91,6 +91,11 @@ prove-quantisation: $(VENV)/.all
 # make prove-restart    kill runs over a plate 200 times, fill their disk, damage their shards; records the result
 prove-restart: $(VENV)/.all
 	$(BIN)/python scripts/prove_restart.py $(if $(SHORT),--kills 10 --no-record)
+
+# make prove-screen     synthetic plates to compounds, and the same by hand with pycytominer and copairs; records the result
+prove-screen: $(VENV)/.all
+	$(BIN)/python scripts/prove_screen.py $(if $(SHORT),--short)
+	$(if $(SHORT),,$(BIN)/python scripts/write_screen.py)
 
 # make prove-gpu-extra  install the extra [gpu] afresh (4 GB) and check what can be checked of it without a GPU
 prove-gpu-extra: $(VENV)/.all

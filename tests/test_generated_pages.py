@@ -24,6 +24,7 @@ RESULTS = ROOT / "benchmarks" / "results"
         "record_score.py",
         "write_benchmarks.py",
         "write_quantisation.py",
+        "write_screen.py",
         "write_training.py",
     ],
 )
