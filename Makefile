@@ -56,7 +56,7 @@ format: $(VENV)/.all
 
 # make bench  the benchmark suites, peers measured in the same run (SHORT=1: minutes less; SUITES='decode batch memory': only these)
 bench: $(VENV)/.all
-	$(BIN)/pytest $(SUITES:%=benchmarks/bench_%.py) -q $(if $(SHORT),--short) --benchmark-json=build/benchmark.json
+	$(BIN)/pytest $(SUITES:%=benchmarks/bench_%.py) -q $(if $(SHORT),--short --released=benchmarks/results/release.json) --benchmark-json=build/benchmark.json
 	$(if $(SHORT),,$(BIN)/python scripts/record_benchmarks.py build/benchmark.json)
 	$(if $(SHORT),,$(BIN)/python scripts/record_fields.py build/benchmark.json)
 	$(if $(SHORT),,$(BIN)/python scripts/record_profile.py build/benchmark.json)
