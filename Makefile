@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-restart prove-screen prove-sbs prove-synthetic prove-gpu-extra test-gpu clean help
+.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-restart prove-screen prove-sbs prove-synthetic prove-gpu-extra test-gpu clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -120,6 +120,15 @@ prove-asan-ubsan prove-tsan: prove-%: $(VENV)/.all
 # make prove-isa  the core's tests once with the kernels of each instruction set that this processor has
 prove-isa: $(VENV)/.all
 	scripts/test-each-isa $(BIN)
+
+# make site   the documentation site in build/site; warnings and dead links are errors
+site: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
+	@echo 'build/site: open index.html, or (with search): $(BIN)/python -m http.server -d build/site'
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.made
+	$(BIN)/python -m pip install -q --group docs
+	@touch $@
 
 # make demo-model  train the packaged demo network again (about ten minutes on two cores)
 demo-model: $(VENV)/.all
