@@ -14,8 +14,9 @@ from PIL import Image
 from pyarrow import csv as arrow_csv
 
 import chammi_fast
-from chammi_fast.embedding import EmbedReport, EmbedSettings
+from chammi_fast.embedding import EmbedReport, EmbedSettings, merge
 from chammi_fast.errors import ChannelError, ManifestError, TruncatedError
+from chammi_fast.runfolder import RunFolder
 from chammi_fast.synthetic import synthesise
 from chammi_fast.table import embedding_matrix, read_embeddings, read_errors
 
@@ -85,6 +86,37 @@ def test_one_bad_image_is_listed_and_does_not_stop_the_run(cells: Path, tmp_path
     assert vectors.shape[0] == 7
     assert np.isnan(vectors[[4, 5]]).all()
     assert np.isfinite(vectors[[0, 1, 2, 3, 6]]).all()
+
+
+def test_a_second_try_that_is_stopped_repeats_no_row(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {name: (cells.parent / name).read_bytes() for name in ("cell1.png", "cell5.png")}
+    embed(cells, tmp_path / "reference")
+    for name in whole:
+        (cells.parent / name).write_bytes(b"")
+    embed(cells, tmp_path / "out")
+    for name, content in whole.items():
+        (cells.parent / name).write_bytes(content)
+
+    def stop(_: RunFolder) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunFolder, "_publish", stop)
+        embed(cells, tmp_path / "out", retry_errors=True)
+    embed(cells, tmp_path / "out", retry_errors=True)
+    assert len(read_errors(tmp_path / "out")) == 0
+    assert read_embeddings(tmp_path / "out").equals(read_embeddings(tmp_path / "reference"))
+
+
+def test_more_parts_than_shards_are_merged(cells: Path, tmp_path: Path) -> None:
+    embed(cells, tmp_path / "reference")
+    for part in "123":
+        embed(cells, tmp_path / part, shard=f"{part}/3")
+    (merged,) = merge([tmp_path / part for part in "123"], tmp_path / "out")
+    assert (merged.shards, merged.images) == (1, 7)
+    assert read_embeddings(tmp_path / "out").equals(read_embeddings(tmp_path / "reference"))
 
 
 def test_strict_stops_at_the_bad_image_and_leaves_no_table(cells: Path, tmp_path: Path) -> None:

@@ -165,6 +165,41 @@ def test_a_broken_field_is_one_error_and_can_be_tried_again(copy: Path, referenc
     assert read_embeddings(out).equals(read_embeddings(reference))
 
 
+def test_a_second_try_keeps_the_rows_of_a_well_whose_failed_field_has_no_cells(copy: Path, tmp_path: Path) -> None:
+    table = min((copy / "locations").rglob("*-Nuclei.csv"))
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    images = sorted((copy / "images").rglob("*.tif*"))
+    contents = {path: path.read_bytes() for path in (images[0], images[-1])}
+    embed(copy, tmp_path / "reference")
+    for path in contents:
+        path.unlink()
+    report = embed(copy, tmp_path / "out")
+    assert report.failed == 2
+    for path, content in contents.items():
+        path.write_bytes(content)
+    embed(copy, tmp_path / "out", retry_errors=True)
+    assert len(read_errors(tmp_path / "out")) == 0
+    assert read_embeddings(tmp_path / "out").equals(read_embeddings(tmp_path / "reference"))
+
+
+def test_wells_without_cells(copy: Path, tmp_path: Path) -> None:
+    """Such a well is a part of a run; a plate of such wells is refused."""
+    tables = sorted((copy / "locations").rglob("*-Nuclei.csv"))
+    header = tables[0].read_text().splitlines()[0] + "\n"
+    for table in tables[:2]:
+        table.write_text(header)
+    embed(copy, tmp_path / "reference")
+    for part in range(1, 7):
+        embed(copy, tmp_path / str(part), shard=f"{part}/6")
+    merge([tmp_path / str(part) for part in range(1, 7)], tmp_path / "out")
+    assert read_embeddings(tmp_path / "out").equals(read_embeddings(tmp_path / "reference"))
+    for table in tables:
+        table.write_text(header)
+    with pytest.raises(ManifestError, match="there are no cells to embed"):
+        embed(copy, tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
 def test_cells_outside_twice_or_nowhere_are_counted_and_the_rest_goes_on(copy: Path, tmp_path: Path) -> None:
     tables = sorted((copy / "locations").rglob("*-Nuclei.csv"))
     first = tables[0].read_text().splitlines()

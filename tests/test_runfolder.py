@@ -124,6 +124,66 @@ def test_a_run_that_is_stopped_at_any_step_ends_in_the_same_files(
     assert left == reference
 
 
+@pytest.mark.parametrize(
+    "first", ["run.json", "ledger.json", "publishing", "errors-00000.parquet", "errors-00002.parquet"]
+)
+def test_a_run_that_is_stopped_while_it_tidies_up_leaves_a_table(
+    tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Files of a folder are removed in any order, and the process may end after each of them."""
+    out = tmp_path / "out"
+
+    def remove_one(folder: Path, **_: object) -> None:
+        (folder / first).unlink(missing_ok=True)
+        raise Killed
+
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(shutil, "rmtree", remove_one)
+        fill(out)
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
+    fill(out)
+    assert files(out) == reference
+    assert len(read_embeddings(out)) == 6
+
+
+def test_parts_in_one_folder_add_up(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    out = tmp_path / "out"
+    fill(out, range(1))
+    fill(out, range(1, 3))
+    assert files(out) == reference
+    with run(out, range(1)) as one:
+        one.reopen(one.failed())
+        assert one.todo == [0]
+        one.write(0, part(0), errors("bad0"))
+        one.finish()
+    assert files(out) == reference
+
+
+def test_a_shard_that_is_opened_and_not_done_again_stays(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    out = tmp_path / "out"
+    fill(out)
+    with run(out) as one:
+        one.reopen([0, 1])
+        one.write(1, part(1), errors("bad1"))
+        one.finish()
+    assert files(out) == reference
+
+
+def test_a_part_of_a_run_is_published_without_rows(tmp_path: Path) -> None:
+    for shards in (range(0), range(1)):
+        out = tmp_path / f"{len(shards)}"
+        for _ in range(2):
+            with run(out, shards, keep_empty=True) as one:
+                for shard in one.todo:
+                    one.write(shard, part(shard, rows=0), errors("bad0"))
+                one.finish()
+            assert (out / "run.json").is_file()
+            assert not (out / ".run").exists()
+            assert runfolder.finished(out).keys() == set(shards)
+            assert len(read_errors(out)) == len(shards)
+
+
 @pytest.mark.parametrize("damage", [b"", b"PAR1 cut"])
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_damaged_shard_is_done_again(
@@ -195,6 +255,20 @@ def test_failed_rows_are_tried_again(tmp_path: Path) -> None:
         one.finish()
     assert [row["key"] for row in read_errors(tmp_path).to_pylist()] == ["bad0", "bad2"]
     assert len(read_embeddings(tmp_path)) == 7
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_second_try_that_is_stopped_goes_on(tmp_path: Path, listed: bool) -> None:
+    fill(tmp_path)
+    with run(tmp_path) as one:
+        one.reopen([1])
+        one.write(1, part(1, rows=3), errors())
+        if not listed:  # stopped between the part and the ledger
+            (tmp_path / ".run" / "ledger.json").unlink()
+    with run(tmp_path) as two:
+        assert two.todo == []
+        assert two.failed().get(1, set()) == (set() if listed else {"bad1"})
+        assert len(parquet.read_table(two.part(1))) == (3 if listed else 2)
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:

@@ -69,8 +69,9 @@ class RunFolder:
     ----------
     folder : of the table
     record : what becomes ``run.json``; its "identity" has the keys of `IDENTITY`
-    shards : numbers of the shards that belong into this folder
+    shards : numbers of the shards that this process does; others of the same run that are in the folder stay there
     overwrite : drop what another run left, in place of refusing it
+    keep_empty : publish even where no row was embedded, as a part of a run must
     done : number of a finished shard -> what is known of it
     """
 
@@ -78,8 +79,10 @@ class RunFolder:
     record: dict[str, Any]
     shards: Sequence[int]
     overwrite: bool = False
+    keep_empty: bool = False
     done: dict[int, Entry] = field(default_factory=dict)
     _fresh: dict[int, Entry] = field(default_factory=dict)
+    _again: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.record = json.loads(json.dumps(self.record))  # as it is read back: tuples are lists
@@ -97,13 +100,13 @@ class RunFolder:
 
     @property
     def todo(self) -> list[int]:
-        """Shards that are not done, ascending."""
-        return [shard for shard in self.shards if shard not in self.done]
+        """Shards that are not done, or opened once more, ascending."""
+        return [shard for shard in self.shards if shard not in self.done or shard in self._again]
 
     @property
     def rows(self) -> int:
         """Rows of the finished shards, failed ones included."""
-        return sum(entry.rows + entry.failed for entry in self.done.values())
+        return sum(entry.rows + entry.failed for shard, entry in self.done.items() if shard not in self._again)
 
     def __enter__(self) -> Self:
         return self
@@ -143,30 +146,31 @@ class RunFolder:
             parquet.write_table(errors.cast(ERRORS_SCHEMA), temporary)
         entry = Entry(rows, len(errors), _sha256(self._hidden / part_name(shard)))
         self._fresh[shard] = self.done[shard] = entry
+        self._again.discard(shard)
         self._save(self._hidden / LEDGER_FILE, self._fresh)
 
     def reopen(self, shards: Iterable[int]) -> None:
-        """Have finished shards done once more."""
-        for shard in shards:
-            self.done.pop(shard, None)
+        """Have finished shards done once more; until one is, it stays as it was."""
+        self._again.update(shards)
 
     def part(self, shard: int) -> Path:
         """Return the file of a finished shard."""
         hidden = self._hidden / part_name(shard)
-        return hidden if hidden.exists() else self.folder / part_name(shard)
+        # One that the ledger lacks is of a run that was stopped between the two.
+        return hidden if shard in self._fresh and hidden.exists() else self.folder / part_name(shard)
 
     def finish(self) -> None:
-        """Publish the table, if something of it is new; drop it where no row could be embedded.
+        """Publish the table, if something of it is new; drop it where no row could be embedded, unless `keep_empty`.
 
         Raises
         ------
         OutputError
             If a file cannot be written; what is done stays done.
         """
-        if not self._fresh:
-            return
-        if not any(entry.rows for entry in self.done.values()):
+        if not self.keep_empty and not any(entry.rows for entry in self.done.values()):
             self._fresh = {}
+        there = (self.folder / RUN_FILE).exists() and not (self._hidden / PUBLISHING).exists()
+        if not self._fresh and (there or not self.keep_empty):
             return
         try:
             self._publish()
@@ -174,11 +178,12 @@ class RunFolder:
             raise OutputError(f"{self.folder}: cannot be written: {error.strerror or error}.") from None
 
     def failed(self) -> dict[int, set[str]]:
-        """Return shard -> keys of its failed rows, of a published table."""
-        errors = read_errors(self.folder)
+        """Return shard -> keys of its failed rows, of the finished ones among `shards`."""
+        errors, ours = self._errors(), set(self.shards)
         found: dict[int, set[str]] = {}
         for shard, key in zip(errors["shard"].to_pylist(), errors["key"].to_pylist(), strict=True):
-            found.setdefault(shard, set()).add(key)
+            if shard in ours:
+                found.setdefault(shard, set()).add(key)
         return found
 
     def _publish(self) -> None:
@@ -201,7 +206,8 @@ class RunFolder:
 
     def _errors(self) -> pa.Table:
         """Join the failures of all shards in their order, those of new shards in place of older ones."""
-        parts = [parquet.read_table(self._hidden / f"errors-{shard:05d}.parquet") for shard in self._fresh]
+        parts = [ERRORS_SCHEMA.empty_table()]
+        parts += [parquet.read_table(self._hidden / f"errors-{shard:05d}.parquet") for shard in self._fresh]
         if len(self._fresh) < len(self.done):
             old = read_errors(self.folder)
             kept = [shard for shard in self.done if shard not in self._fresh]
@@ -215,7 +221,8 @@ class RunFolder:
         if published is None and unfinished is None and any(self.folder.glob(PART_PATTERN)):
             raise OutputError(f"{self.folder}: holds {PART_PATTERN} of another origin: name another folder.")
         if unfinished is not None and self._is_same(unfinished, "unfinished run"):
-            self._fresh = self._good(_entries(self._hidden / LEDGER_FILE))
+            self._fresh = _entries(self._hidden / LEDGER_FILE)
+            self._fresh = self._good(self._fresh)
         else:
             self._clear()
         # A table that is being replaced is no longer asked about.
@@ -243,11 +250,10 @@ class RunFolder:
 
     def _good(self, entries: dict[int, Entry]) -> dict[int, Entry]:
         """Keep the shards whose files are as they were written."""
-        wanted = set(self.shards)
         good = {}
         for shard, entry in sorted(entries.items()):
             path = self.part(shard)
-            if shard in wanted and path.exists() and _sha256(path) == entry.sha256:
+            if path.exists() and _sha256(path) == entry.sha256:
                 good[shard] = entry
         return good
 
@@ -274,6 +280,9 @@ class RunFolder:
                 path.unlink()
 
     def _discard(self) -> None:
+        # First: what is left when this is stopped is then of no run, and is cleared by the next.
+        with contextlib.suppress(OSError):
+            (self._hidden / RUN_FILE).unlink()
         shutil.rmtree(self._hidden, ignore_errors=True)
         if self._made:
             with contextlib.suppress(OSError):  # it is not empty: the table is there

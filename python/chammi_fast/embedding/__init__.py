@@ -19,6 +19,7 @@ from chammi_fast.model import Model, load_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from chammi_fast.embedding.settings import Job
     from chammi_fast.images import CropSettings
     from chammi_fast.plates import Plate
 
@@ -93,12 +94,19 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
         channel_count = len(model.resolve(job.channels, unknown=settings.unknown))
         save_crops(job.work, channel_count, save, threads=settings.threads, progress=progress)
     reports = [embed_table(files, choice, job, settings, progress) for job in jobs]
+    if not settings.shard:  # a part without rows is a part, and its run goes on
+        _refuse_nothing(jobs[0], reports)
+    return reports
+
+
+def _refuse_nothing(first: Job, reports: Sequence[EmbedReport]) -> None:
+    if not any(report.images for report in reports):
+        raise ManifestError(f"{first.work.origin}: there are no cells to embed.")
     if all(report.images and report.failed == report.images for report in reports):
         raise ManifestError(
-            f"{jobs[0].work.origin}: none of its {reports[0].images} images could be embedded; the first: "
+            f"{first.work.origin}: none of its {reports[0].images} images could be embedded; the first: "
             f"{reports[0].first_cause}."
         )
-    return reports
 
 
 def embed_batches(  # noqa: PLR0913 - as `embed`

@@ -79,9 +79,12 @@ def embed_table(
     form, work = choice.taken.form, job.work
     bound = files.of(form.precision).bind(job.channels, unknown=settings.unknown, form=form)
     shards = settings.shards_of(work.shards)
-    with RunFolder(job.folder, _record(bound, choice, job, settings), shards, settings.overwrite) as run:
+    with RunFolder(
+        job.folder, _record(bound, choice, job, settings), shards, settings.overwrite, bool(settings.shard)
+    ) as run:
         only = _reopened(run) if settings.retry_errors else None
-        before, begun = run.rows, work.steps(sorted(run.done))
+        todo = set(run.todo)
+        before, begun = run.rows, work.steps([shard for shard in shards if shard not in todo])
         pace = pace_of(files.named, job, settings, form.fixed_batch or settings.batch_size or USUAL_BATCH)
         filling = _Filling(run, work, bound, settings, only)
         if run.todo:
@@ -97,7 +100,7 @@ def embed_table(
         run.finish()
         if settings.npy and failed < total:
             _write_npy(job.folder / f"{files.named.path.stem}.npy", run, work, bound.embedding_size)
-    cause = filling.first_cause or (_first_cause(job.folder) if failed < total else "")
+    cause = filling.first_cause or _first_cause(job.folder)
     return EmbedReport(work.name, job.folder, total, failed, before, time.perf_counter() - started, choice, cause)
 
 
@@ -168,8 +171,9 @@ class _Filling:
         self.run.write(shard, part, make_errors([failure for batch in batches for failure in batch.failures]))
 
     def _with_older(self, shard: int, part: pa.Table) -> pa.Table:
-        """Put rows that failed before in their places among those that did not."""
+        """Put rows that failed before in their places among those that did not; a row is there once."""
         older = parquet.read_table(self.run.part(shard))
+        older = older.filter(pc.invert(pc.is_in(older[KEY_COLUMN], part[KEY_COLUMN])))
         joined = pa.concat_tables([older, part.cast(older.schema)])
         places = pc.index_in(joined[KEY_COLUMN], pa.array(self.work.keys(shard), pa.string()))
         return joined.take(pc.sort_indices(places))

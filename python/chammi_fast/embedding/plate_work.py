@@ -107,18 +107,16 @@ class PlateWork:
         return found
 
     def pieces(self, shards: Sequence[int], pace: Pace, only: dict[int, set[str]] | None) -> Iterator[Piece]:
-        """Read the cells of some shards, in order; a shard ends with a piece that has no rows."""
-        current = -1
+        """Read the cells of some shards, in order; each of them ends with a piece that has no rows."""
+        open_shards = deque(shards)
         if self._rejected and 0 in shards:
-            current = 0
             yield replace(self._empty(0, pace, steps=0), failures=self._rejected)
         for piece in self._read(shards, pace, only):
-            if piece.shard != current and current >= 0:
-                yield self._end(current, pace)
-            current = piece.shard
+            while open_shards[0] != piece.shard:
+                yield self._end(open_shards.popleft(), pace)
             yield piece
-        if current >= 0:
-            yield self._end(current, pace)
+        for shard in open_shards:
+            yield self._end(shard, pace)
 
     def _read(self, shards: Sequence[int], pace: Pace, only: dict[int, set[str]] | None) -> Iterator[Piece]:
         visits: deque[_Visit] = deque()
@@ -168,7 +166,9 @@ class PlateWork:
                 wanted = None if only is None else only.get(shard, set())
                 for index in self._units[shard].fields:
                     visit = self._visit(shard, index, wanted)
-                    if wanted is not None and visit.failed is None and not len(visit.cells):
+                    # Of a field that is wanted itself it is found out whether it can be read now.
+                    asked = wanted is None or visit.field.key in wanted or len(visit.cells)
+                    if visit.failed is None and not asked:
                         continue
                     sources: list[Any] = []
                     if visit.failed is None:

@@ -138,7 +138,7 @@ class ManifestWork:
                 yield Piece(
                     shard=shard,
                     keys=[self._manifest.keys[row] for row in rows[some].tolist()],
-                    rows=self._manifest.table.take(rows[some]),
+                    rows=self._taken(rows[some]),
                     images=batch.images[some],
                     status=batch.status[some],
                     last=last,
@@ -171,6 +171,12 @@ class ManifestWork:
                 return info.width // width
             return info.pages if info.pages > 1 else info.samples
         return None
+
+    def _taken(self, rows: np.ndarray) -> pa.Table:
+        first, count = int(rows[0]), len(rows)
+        if int(rows[-1]) - first + 1 == count:  # ascending: all between; `take` looks at the whole table each time
+            return self._manifest.table.slice(first, count).combine_chunks()
+        return self._manifest.table.take(rows)
 
     def _rows(self, shard: int, only: dict[int, set[str]] | None) -> np.ndarray:
         rows = np.arange(shard * ROWS_PER_SHARD, min((shard + 1) * ROWS_PER_SHARD, len(self._manifest)))
