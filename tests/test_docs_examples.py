@@ -54,6 +54,12 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home for all pages, so that how a network runs fastest is found out once."""
+    return tmp_path_factory.mktemp("home")
+
+
 def _environment(folder: Path) -> dict[str, str]:
     return os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -69,23 +75,19 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_every_block_of_a_page_runs(name: str, painted: Path, tmp_path: Path) -> None:
+def test_every_block_of_a_page_runs(name: str, painted: Path, home: Path, tmp_path: Path) -> None:
     found = [block for block in blocks(DOCS / name) if block.language in ("bash", "python")]
     for block in found:
         if block.needs and importlib.util.find_spec(block.needs) is None:
             pytest.skip(f"{block} needs {block.needs}")
-    home = tmp_path / "home"
-    home.mkdir()
-    work = tmp_path / "work"
-    work.mkdir()
     environment = _environment(home) | {"CHAMMI": str(painted)}
     for block in found:
         start = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
         run = subprocess.run(
-            [*start, block.text], cwd=work, env=environment, capture_output=True, text=True, check=False
+            [*start, block.text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert run.returncode == 0, f"{block}: status {run.returncode}\n{run.stdout[-2000:]}\n{run.stderr[-4000:]}"
-    shutil.rmtree(work)
+    shutil.rmtree(tmp_path)
 
 
 def test_what_is_not_run_has_a_reason() -> None:
