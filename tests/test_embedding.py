@@ -15,7 +15,7 @@ from pyarrow import csv as arrow_csv
 
 import chammi_fast
 from chammi_fast.embedding import EmbedReport, EmbedSettings, merge
-from chammi_fast.errors import ChannelError, ManifestError, TruncatedError
+from chammi_fast.errors import ChannelError, ManifestError, OutputError, TruncatedError
 from chammi_fast.runfolder import RunFolder
 from chammi_fast.synthetic import synthesise
 from chammi_fast.table import embedding_matrix, read_embeddings, read_errors
@@ -117,6 +117,31 @@ def test_more_parts_than_shards_are_merged(cells: Path, tmp_path: Path) -> None:
     (merged,) = merge([tmp_path / part for part in "123"], tmp_path / "out")
     assert (merged.shards, merged.images) == (1, 7)
     assert read_embeddings(tmp_path / "out").equals(read_embeddings(tmp_path / "reference"))
+
+
+def test_images_elsewhere_are_told(cells: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    said: list[str] = []
+    settings = EmbedSettings(backend="onnxruntime", precision="fp32")
+    for data in (cells.parent, tmp_path / "other"):
+        chammi_fast.embed(
+            "demo", manifest=cells, data=data, channels=",".join(CHANNELS), out=tmp_path / "out", settings=settings,
+            told=said.append,
+        )  # fmt: skip
+    told = [sentence for sentence in said if "began with images below" in sentence]
+    assert told == [f"{tmp_path / 'out'}: began with images below {cells.parent}, and goes on with those below {data}."]
+
+
+def test_a_plan_for_other_tables_is_refused(cells: Path, tmp_path: Path) -> None:
+    settings = EmbedSettings(backend="onnxruntime", precision="fp32")
+    chammi_fast.embedding.plan(
+        "demo", manifest=cells, channels=",".join(CHANNELS), out=tmp_path / "plan.json", settings=settings
+    )
+    embed(cells, tmp_path / "out", plan=str(tmp_path / "plan.json"), shard="1/1")
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps(plan | {"shards": dict.fromkeys(plan["shards"], 2)}))
+    with pytest.raises(OutputError, match=r"plan\.json: is a plan for other tables: .* has 1 shards"):
+        embed(cells, tmp_path / "other", plan=str(tmp_path / "plan.json"), shard="1/1")
 
 
 def test_strict_stops_at_the_bad_image_and_leaves_no_table(cells: Path, tmp_path: Path) -> None:

@@ -182,6 +182,40 @@ def test_a_second_try_keeps_the_rows_of_a_well_whose_failed_field_has_no_cells(c
     assert read_embeddings(tmp_path / "out").equals(read_embeddings(tmp_path / "reference"))
 
 
+@pytest.mark.parametrize("kind", ["locations/*-Nuclei.csv", "illum/*.npy"])
+def test_files_that_were_missing_may_be_supplied_before_a_second_try(
+    copy: Path, reference: Path, tmp_path: Path, kind: str
+) -> None:
+    folder, _, pattern = kind.partition("/")
+    missing = max((copy / folder).rglob(pattern))
+    if folder == "illum":  # of one field alone, or nothing could be embedded
+        own = missing.with_name("own.npy")
+        shutil.copyfile(missing, own)
+        *lines, last = (copy / "load_data.csv").read_text().splitlines()
+        (copy / "load_data.csv").write_text("\n".join([*lines, last.replace(missing.name, own.name)]) + "\n")
+        missing = own
+    content = missing.read_bytes()
+    missing.unlink()
+    out = tmp_path / "out"
+    assert embed(copy, out).failed > 0
+    missing.write_bytes(content)
+    embed(copy, out, retry_errors=True)
+    assert len(read_errors(out)) == 0
+    assert read_embeddings(out).equals(read_embeddings(reference))
+    other = max((copy / "locations").rglob("*1-Nuclei.csv"))
+    other.write_text(other.read_text() + "40,40\n")
+    with pytest.raises(OutputError, match="table of another table of images"):
+        embed(copy, out)
+
+
+def test_another_illumination_function_is_noticed(copy: Path, tmp_path: Path) -> None:
+    embed(copy, tmp_path / "out")
+    function = min((copy / "illum").rglob("*.npy"))
+    np.save(function, np.load(function) * 2)
+    with pytest.raises(OutputError, match="table of another table of images"):
+        embed(copy, tmp_path / "out")
+
+
 def test_wells_without_cells(copy: Path, tmp_path: Path) -> None:
     """Such a well is a part of a run; a plate of such wells is refused."""
     tables = sorted((copy / "locations").rglob("*-Nuclei.csv"))

@@ -20,7 +20,7 @@ from chammi_fast import _core
 from chammi_fast.embedding.settings import EmbedReport, Pace
 from chammi_fast.errors import OutputError
 from chammi_fast.files import replacing
-from chammi_fast.runfolder import RunFolder, sha256_of
+from chammi_fast.runfolder import RunFolder, recorded, sha256_of
 from chammi_fast.runtime.form import describe
 from chammi_fast.table import KEY_COLUMN, embedding_matrix, make_errors, make_part, read_errors
 
@@ -192,19 +192,22 @@ def _record(bound: BoundModel, choice: Choice, job: Job, settings: EmbedSettings
     """Return what ``run.json`` says; without times, so that a run that was stopped leaves the same as another."""
     accuracy, backend, work = choice.taken.accuracy, bound.backend, job.work
     form = describe(backend.form, backend.version, _core.isa())
+    said = None if settings.overwrite else recorded(job.folder)
+    absent = work.absent() if said is None else said.get("absent", [])  # a run is known by what it began with
     return {
         "format_version": 2,
         "model": bound.describe(),
         "compiled_form": form,
         "accuracy": None if accuracy is None else asdict(accuracy),
         "source": {"name": work.name, "table": str(work.origin), "root": str(work.root)},
+        "absent": absent,
         "shard": settings.shard or None,
         "identity": {
             "model_sha256": bound.model.sha256,
             "spec_sha256": sha256_of(msgspec.to_builtins(bound.model.spec)),
             "channels": [channel.token for channel in bound.channels],
             "compiled_form": form,
-            "inputs_sha256": work.sha256(),
+            "inputs_sha256": work.sha256(absent),
             "settings": {"mask": settings.mask, "store": settings.store, "shards": work.shards} | work.settings(),
         },
         "settings": asdict(settings),

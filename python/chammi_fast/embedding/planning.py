@@ -58,9 +58,11 @@ def settle_run(
     BackendError
         If the form cannot be had, or is not settled for a part of a run.
     OutputError
-        If the plan cannot be read, or is of another model.
+        If the plan cannot be read, or is of another model or other tables.
     """
-    choice = _planned(files, settings) if settings.plan else _continued(files, jobs, settings)
+    if not settings.overwrite:
+        _tell_of_other_roots(jobs, told)
+    choice = _planned(files, jobs, settings) if settings.plan else _continued(files, jobs, settings)
     if choice is not None:
         told(f"{choice}.")
         return choice
@@ -93,7 +95,15 @@ def _tasks(files: Files, jobs: Sequence[Job], settings: EmbedSettings) -> list[T
     return [Task(job.channels, settings.unknown, partial(first_images, files.named, job, settings)) for job in jobs]
 
 
-def _planned(files: Files, settings: EmbedSettings) -> Choice:
+def _tell_of_other_roots(jobs: Sequence[Job], told: Callable[[str], None]) -> None:
+    """Say where a run began with images elsewhere: they may have been moved, or be others of the same names."""
+    for job in jobs:
+        began = ((recorded(job.folder) or {}).get("source") or {}).get("root")
+        if began is not None and Path(began).resolve() != Path(job.work.root).resolve():
+            told(f"{job.folder}: began with images below {began}, and goes on with those below {job.work.root}.")
+
+
+def _planned(files: Files, jobs: Sequence[Job], settings: EmbedSettings) -> Choice:
     path = Path(settings.plan)
     try:
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
@@ -104,6 +114,9 @@ def _planned(files: Files, settings: EmbedSettings) -> Choice:
     choice = _taken(files, settings.wish, plan.model_sha256, msgspec.to_builtins(plan), plan.accuracy)
     if choice is None:
         raise OutputError(f"{path}: is a plan for another model file, backend, device or precision.")
+    for work in (job.work for job in jobs):
+        if plan.shards.get(work.name) != work.shards:
+            raise OutputError(f"{path}: is a plan for other tables: {work.name} has {work.shards} shards: plan again.")
     return choice
 
 

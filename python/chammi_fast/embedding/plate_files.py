@@ -13,6 +13,8 @@ from chammi_fast.errors import ManifestError
 from chammi_fast.plates.locations import FilePerField
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from chammi_fast.plates.locations import Locations
 
 
@@ -32,18 +34,27 @@ def read_illumination(path: str) -> np.ndarray:
     return function.astype(np.float32)
 
 
-def fingerprint(locations: Locations) -> list[Any]:
-    """Tell the cells' files from others: by content where they are tables, by name and size where they are images."""
+def fingerprint(locations: Locations, illumination: Iterable[str]) -> dict[str, list[Any] | None]:
+    """Tell a plate's files from others, the images of its channels excepted; None stands for a file that is not there.
+
+    Images of cells are told by name and size, all else by content.
+    """
     if isinstance(locations, FilePerField):
-        return [None if path is None else _file(path, content=locations.masks is None) for path in locations.files]
-    return [_file(Path(locations.origin), content=True)]
+        tables = locations.masks is None
+        found = {key: _file(path, content=tables) for key, path in zip(locations.keys, locations.files, strict=True)}
+    else:
+        found = {"cells": _file(Path(locations.origin), content=True)}
+    functions = enumerate(dict.fromkeys(illumination))
+    return found | {f"illumination {place}": _file(Path(path), content=True) for place, path in functions}
 
 
-def _file(path: Path, *, content: bool) -> list[Any]:
+def _file(path: Path | None, *, content: bool) -> list[Any] | None:
+    if path is None:
+        return None
     try:
         if not content:
             return [path.name, path.stat().st_size]
         with path.open("rb") as file:
             return [path.name, hashlib.file_digest(file, "sha256").hexdigest()]
     except OSError:
-        return [path.name, None]
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -79,13 +79,23 @@ class PlateWork:
         self.name, self.origin, self.root = " ".join(plate.names[:2]), Path(plate.origin), Path(plate.origin).parent
         self.shards = len(self._units)
 
-    def sha256(self) -> str:
-        """Hash the fields' metadata and file names, and what the cells are read from."""
+    @cached_property
+    def _files(self) -> dict[str, list[Any] | None]:
+        functions = self._plate.fields["illumination"].combine_chunks().flatten().drop_null()
+        return fingerprint(self._locations, functions.to_pylist())
+
+    def absent(self) -> list[str]:
+        """Name the files of cells, by their fields, and the illumination functions that are not there."""
+        return [name for name, file in self._files.items() if file is None]
+
+    def sha256(self, absent: Sequence[str]) -> str:
+        """Hash the fields' metadata and file names, what the cells are read from, and the illumination functions."""
         names = [
             [[None if path is None else PurePosixPath(path).name for path in files] for files in column.to_pylist()]
             for column in (self._plate.fields["images"], self._plate.fields["illumination"])
         ]
-        return sha256_of([table_sha256(self._metadata), self._plate.channels, names, fingerprint(self._locations)])
+        there = {name: file for name, file in self._files.items() if name not in set(absent)}
+        return sha256_of([table_sha256(self._metadata), self._plate.channels, names, there])
 
     def settings(self) -> dict[str, Any]:
         """Return what else decides the table."""

@@ -70,8 +70,11 @@ class Work(Protocol):
     shards: int
     unit: str
 
-    def sha256(self) -> str:
-        """Hash all that decides the table, besides the model and the settings."""
+    def absent(self) -> list[str]:
+        """Name files, besides images, that are not there; they may be supplied before failed rows are tried again."""
+
+    def sha256(self, absent: Sequence[str]) -> str:
+        """Hash all that decides the table, besides the model, the settings, and the files that were absent."""
 
     def planes(self) -> int | None:
         """Return the channels of the first image that can be probed, with the mask if it has one; or None."""
@@ -103,7 +106,11 @@ class ManifestWork:
         self.name, self.origin, self.root = manifest.name, manifest.origin, manifest.root
         self.shards = -(-len(manifest) // ROWS_PER_SHARD)
 
-    def sha256(self) -> str:
+    def absent(self) -> list[str]:
+        """Return nothing: there are no files besides images."""
+        return []
+
+    def sha256(self, absent: Sequence[str]) -> str:  # noqa: ARG002 - there is none
         """Hash the manifest's columns and rows."""
         return table_sha256(self._manifest.table)
 
