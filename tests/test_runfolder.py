@@ -8,7 +8,7 @@ import json
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -19,6 +19,9 @@ from chammi_fast.errors import OutputError, TableError
 from chammi_fast.images import ImageStatus
 from chammi_fast.runfolder import IDENTITY, RunFolder
 from chammi_fast.table import make_errors, read_embeddings, read_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BAD = ImageStatus(path="x", code="truncated", byte_offset=7, cause="ends early")
 
@@ -91,12 +94,10 @@ class Killed(BaseException):
     """The end of a process at a chosen moment."""
 
 
-@pytest.mark.parametrize("moment", range(60))
-def test_a_run_that_is_stopped_at_any_step_ends_in_the_same_files(
-    tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, moment: int
-) -> None:
+@contextlib.contextmanager
+def killed_after(moment: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every change of the file system may be the last one; what comes after it, clean-up included, never happens."""
-    out, steps, dead = tmp_path / "out", 0, False
+    steps, dead = 0, False
 
     def mortal(function: Any) -> Any:
         def wrapped(*arguments: Any, **keywords: Any) -> Any:
@@ -109,19 +110,51 @@ def test_a_run_that_is_stopped_at_any_step_ends_in_the_same_files(
 
         return wrapped
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
         for owner, name in (
             (Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (Path, "touch"), (Path, "rmdir"),
             (Path, "write_text"), (parquet, "write_table"), (shutil, "rmtree"),
         ):  # fmt: skip
             patch.setattr(owner, name, mortal(getattr(owner, name)))
-        with contextlib.suppress(Killed):
-            fill(out)
+        yield
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         gc.collect()  # as the end of a process does, this lets go of the lock
+
+
+@pytest.mark.parametrize("moment", range(60))
+def test_a_run_that_is_stopped_at_any_step_ends_in_the_same_files(
+    tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    out = tmp_path / "out"
+    with killed_after(moment, monkeypatch):
+        fill(out)
     fill(out)
     left = {name: content for name, content in files(out).items() if not name.startswith(".")}
     assert left == reference
+
+
+def retry(folder: Path) -> None:
+    with run(folder) as one:
+        assert one.todo == []
+        one.reopen(one.failed())
+        for shard in one.todo:
+            assert len(parquet.read_table(one.part(shard))) == 2
+            one.write(shard, part(shard, rows=3), errors())
+        one.finish()
+
+
+@pytest.mark.parametrize("moment", range(50))
+def test_a_second_try_that_is_stopped_at_any_step_ends_in_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    for name in ("whole", "out"):
+        fill(tmp_path / name)
+    retry(tmp_path / "whole")
+    with killed_after(moment, monkeypatch):
+        retry(tmp_path / "out")
+    retry(tmp_path / "out")
+    left = {name: content for name, content in files(tmp_path / "out").items() if not name.startswith(".")}
+    assert left == files(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

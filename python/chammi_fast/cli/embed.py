@@ -220,7 +220,8 @@ def _crops(
 
 def _print_report(report: EmbedReport) -> None:
     if report.before == report.images:
-        console().print(f"{report.name}: complete, nothing to do -> {report.folder}", soft_wrap=True, markup=False)
+        what = "complete, nothing to do" if report.images else "nothing to embed in this part"
+        console().print(f"{report.name}: {what} -> {report.folder}", soft_wrap=True, markup=False)
         return
     rate = (report.images - report.before) / report.seconds
     text = f"{report.name}: {report.images - report.failed:,} of {report.images:,} images embedded"
