@@ -1,4 +1,4 @@
-"""Draw the README's figures and tables from committed results: docs/images/, and marked places in the pages."""
+"""Draw the figures of the first pages from committed results: docs/images/, and marked places in the pages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     demo = json.loads((RESULTS / "demo.json").read_text())
     draw_demo(demo)
-    insert(ROOT / "README.md", "demo output", f"```\n{demo['printed'].rstrip()}\n```")
+    insert(ROOT / "docs" / "index.md", "demo output", f"```\n{demo['printed'].rstrip()}\n```")
     draw_speed(json.loads(RESULT.read_text()))
 
 

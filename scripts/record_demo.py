@@ -1,4 +1,4 @@
-"""Run the demo and record what it scored: benchmarks/results/demo.json (README figures are drawn from it)."""
+"""Run the demo and record what it scored: benchmarks/results/demo.json (the start page shows it)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from write_benchmarks import figure, heading, line, machine, quietness
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "runtime.json"
-PAGE = ROOT / "docs" / "running.md"
+QUANTISED = ROOT / "benchmarks" / "results" / "quantisation.json"
+PAGE, README = ROOT / "docs" / "running.md", ROOT / "README.md"
 GROUPS = ("pipeline", "accuracy", "start-up", "memory of embed")
 TIMES, SHARE, COSINE = "times_faster_than_plain_python", "share_of_network", "worst_cosine"
 LEAST_SHARE = {"Allen": 0.95, "HPA": 0.9, "CP": 0.95}
@@ -32,8 +33,10 @@ Record = dict[str, Any]
 def main() -> None:
     """Write the record and the page, or compare the page."""
     if "--check" in sys.argv[1:]:
-        if split(PAGE, "measured")[1] != report(json.loads(RESULT.read_text())):
-            sys.exit(f"{PAGE.name} is out of date: run scripts/record_runtime.py")
+        record = json.loads(RESULT.read_text())
+        for page, name, text in ((PAGE, "measured", report(record)), (README, "embedding", summary(record))):
+            if split(page, name)[1] != text:
+                sys.exit(f"{page.name} is out of date: run scripts/record_runtime.py")
         return
     measured = [json.loads(Path(name).read_text()) for name in sys.argv[1:]]
     groups: dict[str, list[Record]] = {group: [] for group in GROUPS}
@@ -58,6 +61,7 @@ def main() -> None:
     }
     RESULT.write_text(json.dumps(record, indent=2) + "\n")
     insert(PAGE, "measured", report(record))
+    insert(README, "embedding", summary(record))
 
 
 def pipeline(benchmark: Record) -> Record:
@@ -112,6 +116,28 @@ def memory(found: list[Record]) -> list[Record]:
 def most(name: str, measured: float, target: float) -> Record:
     """Return whether a figure is no more than its target."""
     return {"figure": name, "at": "most", "target": target, "measured": measured, "met": measured <= target}
+
+
+def summary(record: Record) -> str:
+    """Return the README's sentence."""
+    whole = record["pipeline"]
+    rates = [one["images_per_s"] for one in whole]
+    eighths = json.loads(QUANTISED.read_text())["pipeline"]
+    plain, fast = (span([one[way] for one in rates]) for way in ("plain pipeline", OURS))
+    text = (
+        f"From files to embeddings by {whole[0]['network']} on {record['usable_cpus']} processors: {fast} images/s, "
+        f"**{span([one[TIMES] for one in whole], 1)} times** plain PyTorch ({plain}), at a cosine to float32 of at "
+        f"least {min(one[COSINE] for one in whole):.5f}; as a file of 8-bit integers "
+        f"{span([one['images_per_s']['int8'] for one in eighths])} images/s, "
+        f"{span([one['times_faster'] for one in eighths], 1)} times, at a cosine of at least "
+        f"{min(one['worst_cosine'] for one in eighths):.4f}."
+    )
+    return textwrap.fill(text, 120, break_on_hyphens=False)
+
+
+def span(figures: list[float], digits: int = 0) -> str:
+    """Return the least and the greatest figure."""
+    return f"{min(figures):.{digits}f} to {max(figures):.{digits}f}"
 
 
 def report(record: Record) -> str:

@@ -40,7 +40,7 @@ def test_the_figure_of_benchmarks_is_drawn_from_the_results() -> None:
     assert drawn_from == hashlib.sha256((RESULTS / "decode.json").read_bytes()).hexdigest()
 
 
-def test_the_demo_in_the_readme_is_what_the_demo_printed() -> None:
+def test_the_demo_on_the_start_page_is_what_the_demo_printed() -> None:
     printed = json.loads((RESULTS / "demo.json").read_text())["printed"].rstrip()
     begin, end = "<!-- demo output: begin -->\n", "\n<!-- demo output: end -->"
-    assert (ROOT / "README.md").read_text().partition(begin)[2].partition(end)[0] == f"```\n{printed}\n```"
+    assert (ROOT / "docs" / "index.md").read_text().partition(begin)[2].partition(end)[0] == f"```\n{printed}\n```"
