@@ -245,3 +245,12 @@ def test_results_of_other_rows_are_not_compared(tmp_path: Path) -> None:
         compare(first, results(other=[("a", "a")]))
     with pytest.raises(EvaluationError, match=r"none/scores.json: not the result of an evaluation: No such file"):
         compare(first, tmp_path / "none")
+
+
+def test_rows_of_one_key_are_not_compared() -> None:
+    """Which of them is which of the other result cannot be told."""
+    first = results(task=[("a", "a"), ("a", "b"), ("b", "b")])
+    keys = pa.array(["cells.tif", "cells.tif", "other.tif"])
+    same = dataclasses.replace(first, predictions=first.predictions.set_column(1, "key", keys))
+    with pytest.raises(EvaluationError, match=r"task: 'cells.tif' names several rows, .* a file_path of its own"):
+        compare(same, same)

@@ -154,7 +154,8 @@ def compare(
     Raises
     ------
     EvaluationError
-        If a folder cannot be read, no task is in both, or a task's rows or their true labels are not the same.
+        If a folder cannot be read, no task is in both, a task's rows or their true labels are not the same, or a key
+        names several rows.
     """
     results = [one if isinstance(one, Scores) else read_scores(one) for one in (first, second)]
     called = names or (_name(first, "first"), _name(second, "second"))
@@ -224,6 +225,15 @@ def _average(drawn: Mapping[str, _Drawn], definition: Mapping[str, tuple[str, ..
 
 def _paired(task: str, first: pa.Table, second: pa.Table) -> Cells:
     """Count rows by truth and both predictions."""
+    for one in (first, second):
+        # Features joined by position may belong to a table that names a file once per cell.
+        counts = pc.value_counts(one["key"])
+        repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+        if len(repeated):
+            raise EvaluationError(
+                f"{task}: '{repeated[0].as_py()}' names several rows, which cannot be matched between two results: "
+                "give each row a file_path of its own and evaluate again."
+            )
     places = pc.index_in(first["key"], value_set=second["key"].combine_chunks())
     if places.null_count or len(first) != len(second):
         raise EvaluationError(f"{task}: the two results are not about the same rows ({_odd_one(first, second)}).")
