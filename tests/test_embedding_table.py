@@ -119,3 +119,26 @@ def test_an_empty_place_is_named(tmp_path: Path) -> None:
     parquet.write_table(table.set_column(3, "embedding", column), tmp_path / part_name(0))
     with pytest.raises(TableError, match="empty places"):
         EmbeddingTable(tmp_path).matrix()
+
+
+def test_times_are_texts_in_anndata(tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    times = pa.array([0, None, 86_400_000_000], pa.timestamp("us"))
+    rows = pa.table({"taken": times, "zoned": times.cast(pa.timestamp("us", "UTC")), "exposed": times.cast(pa.int64())
+                     .cast(pa.duration("us")), "day": times.cast(pa.date32())})  # fmt: skip
+    parquet.write_table(make_part(list("abc"), rows, np.eye(3, dtype=np.float32)), tmp_path / part_name(0))
+    EmbeddingTable(tmp_path).to_anndata().write_h5ad(tmp_path / "cells.h5ad")
+    told = anndata.read_h5ad(tmp_path / "cells.h5ad").obs
+    assert told["taken"].tolist() == ["1970-01-01 00:00:00", "", "1970-01-02 00:00:00"]
+    assert told["zoned"].tolist() == ["1970-01-01 00:00:00+00:00", "", "1970-01-02 00:00:00+00:00"]
+    assert told["exposed"].tolist() == ["0 days 00:00:00", "", "1 days 00:00:00"]
+    assert told["day"].tolist() == ["1970-01-01", "", "1970-01-02"]
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    table = EmbeddingTable(tmp_path)
+    with pytest.raises(TableError, match="has no column 'zzz'; it has key, Metadata_Well, Metadata_Site, embedding"):
+        table.to_arrow(["zzz"])
+    with pytest.raises(TableError, match="has no column 'zzz'"):
+        next(table.batches(["zzz"]))

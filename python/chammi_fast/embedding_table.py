@@ -104,7 +104,7 @@ class EmbeddingTable:
 
         Memory does not grow with the table.
         """
-        wanted = self.schema.names if columns is None else list(columns)
+        wanted = self._wanted(columns)
         read = list(dict.fromkeys([*wanted, *self._asked]))
         for path in self.paths:
             if not _schema(path).equals(self.schema):
@@ -113,6 +113,13 @@ class EmbeddingTable:
                 yield from (self._chosen(batch).select(wanted) for batch in _read(path, read, rows))
             except (OSError, pa.ArrowException) as error:
                 raise TableError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
+
+    def _wanted(self, columns: Sequence[str] | None) -> list[str]:
+        wanted = self.schema.names if columns is None else list(columns)
+        missing = next((name for name in wanted if name not in self.schema.names), None)
+        if missing is not None:
+            raise TableError(f"{self.folder}: has no column '{missing}'; it has {', '.join(self.schema.names)}.")
+        return wanted
 
     @property
     def _asked(self) -> list[str]:
@@ -133,7 +140,7 @@ class EmbeddingTable:
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows as an Arrow table, of `columns` alone where they are given."""
-        wanted = self.schema.names if columns is None else list(columns)
+        wanted = self._wanted(columns)
         schema = pa.schema([self.schema.field(name) for name in wanted])
         return pa.Table.from_batches(
             [batch for table in self.batches(wanted) for batch in table.to_batches()], schema=schema
@@ -181,9 +188,10 @@ def make_anndata(
     obs = metadata.drop_columns([key] if key else []).to_pandas()
     obs.index = pandas.Index(names, dtype=object)
     for column in obs.columns:
-        # HDF5 has no place for columns of all kinds of objects; a missing text is an empty one.
-        if obs[column].dtype == object:
-            obs[column] = obs[column].map(lambda value: "" if value is None else str(value)).astype(object)
+        # HDF5 has no place for columns of all kinds of objects, nor for times; a missing text is an empty one.
+        if obs[column].dtype == object or obs[column].dtype.kind in "mM":
+            texts = ["" if value is None or value is pandas.NaT else str(value) for value in obs[column]]
+            obs[column] = pandas.Series(texts, index=obs.index, dtype=object)
     made: anndata.AnnData = library.AnnData(
         X=matrix, obs=obs, var=pandas.DataFrame(index=pandas.Index(list(features), dtype=object))
     )
