@@ -35,7 +35,7 @@ from chammi_fast.quantisation import Labels, QuantiseReport, QuantiseSettings, q
 from chammi_fast.quantisation.cutting import cut, layers, restored  # noqa: E402
 from chammi_fast.quantisation.flattening import flatten, shapes_of  # noqa: E402
 from chammi_fast.quantisation.judging import individual_error, same_neighbours  # noqa: E402
-from chammi_fast.quantisation.sampling import draw  # noqa: E402
+from chammi_fast.quantisation.sampling import STAND_INS, Case, _measured, draw  # noqa: E402
 from chammi_fast.quantisation.searching import fewest, not_worth  # noqa: E402
 from chammi_fast.quantisation.tools import TOOLS  # noqa: E402
 from chammi_fast.runtime import Form  # noqa: E402
@@ -316,6 +316,13 @@ def test_images_to_measure_on_are_others_than_those_to_calibrate_with(model: Pat
     np.testing.assert_array_equal(again.calibration, case.calibration)
     other, *_ = draw(reference, jobs, settings, 40, 1)
     assert not np.array_equal(other.calibration, case.calibration)
+
+
+def test_stand_ins_are_gathered_over_batches_and_missed_ones_named() -> None:
+    images = np.random.default_rng(0).random((40, 2, 3, 3), np.float32)
+    np.testing.assert_array_equal(_measured(Case("a", "x", images[:8], others=images)), images[:STAND_INS])
+    with pytest.raises(QuantisationError, match="a: none of the images to measure on can be read"):
+        _measured(Case("a", "x", images[:8]))
 
 
 def test_adapter_and_stem_stay_float32(report: QuantiseReport, model: Path) -> None:

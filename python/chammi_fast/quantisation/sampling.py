@@ -83,7 +83,7 @@ def draw(model: Model, jobs: Sequence[Job], settings: EmbedSettings, images: int
     Raises
     ------
     QuantisationError
-        If fewer than `FEWEST` images of a job can be read.
+        If fewer than `FEWEST` images of a job can be read, or none of those that it is to be measured on.
     """
     share = max(images // len(jobs), 2 * FEWEST)
     calibration = max(min(share // 4, CALIBRATION // len(jobs)), FEWEST)
@@ -144,13 +144,25 @@ def _stand_ins(model: Model, cases: Sequence[Case]) -> list[Case]:
     if model.spec.form == "specialised":
         return []
     there = [{channel.token_id for channel in model.resolve(case.channels)} for case in cases]
-    found = []
+    found, measured = [], None
     for name in model.spec.configurations:
         tokens = {channel.token_id for channel in model.resolve(name)}
         if tokens not in there:
             own = cases[0].calibration
-            measured = next(cases[0].batches())[:STAND_INS]
+            measured = _measured(cases[0]) if measured is None else measured
             turns = np.resize(np.arange(own.shape[1]), len(tokens))
             few = max(len(own) // 8, 2)
             found.append(Case(f"{name}*", name, own[:few, turns], others=measured[:, turns]))
     return found
+
+
+def _measured(case: Case) -> np.ndarray:
+    """Return the first images to measure on, `STAND_INS` of them where so many can be read."""
+    images: list[np.ndarray] = []
+    for batch in case.batches():
+        images.append(batch)
+        if sum(map(len, images)) >= STAND_INS:
+            break
+    if not images:
+        raise QuantisationError(f"{case.name}: none of the images to measure on can be read{_first_fault(case)}.")
+    return np.concatenate(images)[:STAND_INS]
