@@ -183,6 +183,8 @@ def test_the_command_line_offers_what_python_does(folders: tuple[Path, Path], tm
         data, features, k=3, metric="l2", diagnose=["Plate", "cell_type"], exclude_same=["Plate"], resamples=50, seed=4
     )
     assert read_scores(tmp_path / "all") == expected
+    assert run(*given, "--resamples", "0", "--out", tmp_path / "all").exit_code == 0
+    assert not (tmp_path / "all" / "comparison.json").exists()
 
 
 @pytest.mark.parametrize(

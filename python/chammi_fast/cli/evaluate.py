@@ -68,6 +68,7 @@ def evaluate(
     from chammi_fast.evaluation import compare as compare_results
     from chammi_fast.evaluation import evaluate as run
     from chammi_fast.evaluation import read_scores, scores_table, write_comparison, write_scores
+    from chammi_fast.evaluation.comparison import COMPARISON_FILE
     from chammi_fast.files import results_folder
 
     warn_of_mixed_installations()
@@ -99,6 +100,9 @@ def evaluate(
             names = (out.resolve().name, compare.resolve().name)
             comparison = compare_results(scores, other, names=names, resamples=resamples, seed=seed)
             write_comparison(comparison, out)
+        else:
+            # One that an earlier run left is not of these scores.
+            (out / COMPARISON_FILE).unlink(missing_ok=True)
         write_scores(scores, out)
     printer = console()
     printer.print(scores_table(scores))
