@@ -143,6 +143,13 @@ def test_what_cannot_be_aggregated_is_named(tmp_path: Path) -> None:
         aggregate(table, ["Well"], "mean", memory=PLENTY)
     with pytest.raises(ProfileError, match="column 'well' is empty in 1 rows or more"):
         aggregate(table, ["well"], "mean", memory=PLENTY)
+    with pytest.raises(ProfileError, match="column 'plate' is named twice"):
+        aggregate(table, ["plate", "well", "plate"], "mean", memory=PLENTY)
+    for name in ("key", "Metadata_Object_Count"):
+        counted = write(tmp_path, np.ones((1, 2)), Metadata_Object_Count=[3])
+        with pytest.raises(ProfileError, match=f"column '{name}' tells nothing of where a cell is from"):
+            aggregate(counted, [name], "mean", memory=PLENTY)
+    table = write(tmp_path, np.ones((3, 2)), well=["A", None, "B"], plate=["P"] * 3)
     with pytest.raises(ProfileError, match="no rows to aggregate"):
         aggregate(table.where('plate == "Q"'), ["plate"], "mean", memory=PLENTY)
     lost = write(tmp_path, np.full((3, 2), np.nan), well=["A"] * 3)
@@ -284,6 +291,8 @@ def test_features_without_spread_are_dropped_and_named() -> None:
         ({"normalise_to": "controls"}, "normalise_to 'controls' needs controls"),
         ({"select": ("blocklist",)}, "select 'blocklist' should be one of variance, correlation"),
         ({"control": CONTROL, "sphere_epsilon": -1.0}, "should not be negative"),
+        ({"correlation": 2.0}, "correlation 2 should be between 0 and 1"),
+        ({"correlation": float("nan")}, "correlation nan should be between 0 and 1"),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings: dict[str, Any], message: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +15,10 @@ from typer.testing import CliRunner
 
 import chammi_fast
 from chammi_fast.cli import app
-from chammi_fast.errors import ProfileError
-from chammi_fast.profiling import Judging, Processing
+from chammi_fast.errors import OutputError, ProfileError
+from chammi_fast.profiling import Judging, Processing, Profiles
 from chammi_fast.profiling.figures import plate_image, well_place
+from chammi_fast.profiling.judging import MOST_PAIRS, correlations, replicability
 from synthetic_screen import ACTIVE, COMPOUNDS, CONTROL, MECHANISMS, make_screen
 
 if TYPE_CHECKING:
@@ -302,3 +305,90 @@ def test_wells_have_places() -> None:
     assert image.shape == (16, 24)
     assert (image[0, 0], image[15, 23], np.isnan(image).sum()) == (1, 2, 382)
     assert plate_image(["x"], np.ones(1)) is None
+
+
+def test_a_well_of_several_profiles_is_drawn_as_their_mean() -> None:
+    image = plate_image(["B03", "A01", "B3"], np.array([1.0, 7.0, 4.0]))
+    assert image is not None
+    assert (image[1, 2], image[0, 0]) == (2.5, 7)
+
+
+def test_seeds_that_cannot_be_are_named() -> None:
+    for seed in (-1, 2**32):
+        with pytest.raises(ProfileError, match=f"seed {seed} should be between 0 and 4294967295"):
+            Judging("Metadata_compound", seed=seed)
+
+
+def profiles_of(groups: list[int], size: int) -> Profiles:
+    names = [f"compound {number}" for number, count in enumerate(groups) for _ in range(count)]
+    matrix = np.random.default_rng(2).standard_normal((len(names), size)).astype(np.float32)
+    return Profiles(pa.table({"Metadata_compound": names}), matrix, tuple(f"e{place}" for place in range(size)))
+
+
+def test_all_pairs_of_replicates_correlate_as_numpy_has_it() -> None:
+    profiles = profiles_of([1, 4, 3, 7], 20)
+    names, expected = profiles.metadata["Metadata_compound"].to_pylist(), np.corrcoef(profiles.matrix)
+    pairs = [(one, other) for one in range(15) for other in range(one) if names[one] == names[other]]
+    found = correlations(profiles, None, Judging("Metadata_compound"))
+    assert found.pairs == len(pairs) == 6 + 3 + 21
+    np.testing.assert_allclose(found.together, [expected[pair] for pair in pairs], atol=1e-6)
+    apart = {round(expected[one, other], 5) for one in range(15) for other in range(15) if names[one] != names[other]}
+    assert {round(value, 5) for value in found.random} <= apart
+
+
+def test_of_many_pairs_some_are_drawn_in_little_memory() -> None:
+    """A plate of one value: its pairs grow with the square of its wells."""
+    profiles = profiles_of([600, 2], 400)
+    tracemalloc.start()
+    found = correlations(profiles, None, Judging("Metadata_compound"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.pairs == 600 * 599 // 2 + 1
+    assert len(found.together) == MOST_PAIRS
+    assert peak < 60e6
+    possible = np.corrcoef(profiles.matrix[:600])[np.tril_indices(600, -1)]
+    assert np.isin(found.together.round(5), possible.round(5)).mean() > 0.99
+    assert len(np.unique(found.together)) > 0.99 * MOST_PAIRS
+    assert found.together.mean() == pytest.approx(possible.mean(), abs=1e-3)
+    again = correlations(profiles, None, Judging("Metadata_compound"))
+    np.testing.assert_array_equal(again.together, found.together)
+
+
+def test_rankings_need_no_folder_to_be_kept_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    profiles = profiles_of([3, 3], 5)
+    assert replicability(profiles, None, Judging("Metadata_compound", null_size=10)).ranking.num_rows == 2
+
+
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Neither formulas nor what XML forbids stop a figure; two runs write the same bytes."""
+    path = tmp_path / "wells.parquet"
+    table = pa.table({"Metadata_Plate": ["P$\\x$", "P$\\x$", "\x02Q", "\x02Q"], "Metadata_Well": ["A01", "A02"] * 2,
+                      "Metadata_\x01drug$\\y$": ["a", "b"] * 2, "f": [1.0, 2.0, 4.0, 3.0],
+                      "g": [2.0, 1.0, 3.0, 9.0]})  # fmt: skip
+    parquet.write_table(table, path)
+    for out in ("one", "two"):
+        chammi_fast.profile(
+            profiles=[path], judging=Judging("Metadata_\x01drug$\\y$", null_size=10), out=tmp_path / out
+        )
+    for name in ("plates.svg", "replicates.svg"):
+        told = "".join(ET.parse(tmp_path / "one" / name).getroot().itertext())
+        assert ("P$\\x$" if name == "plates.svg" else "Metadata_drug$\\y$") in told
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_folder_is_tried_first_and_holds_one_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mechanism.csv").write_text("of an earlier run")
+    (tmp_path / "replicates.svg").write_text("of an earlier run")
+    (tmp_path / "own.csv").write_text("the user's")
+    chammi_fast.profile(folder, out=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("aggregated.parquet", "profiles.parquet", "profiles.h5ad", "plates.png", "plates.svg", "profile.json"),
+        "own.csv",
+    }
+    monkeypatch.setattr("chammi_fast.profiling.aggregate", lambda *_, **__: pytest.fail("the work has begun"))
+    with pytest.raises(OutputError, match=r"own.csv: cannot be written to"):
+        chammi_fast.profile(folder, out=tmp_path / "own.csv")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from chammi_fast.embedding_table import EmbeddingTable
 from chammi_fast.errors import ProfileError
+from chammi_fast.extras import require
+from chammi_fast.files import results_folder
 from chammi_fast.profiling.aggregation import Aggregated, aggregate
 from chammi_fast.profiling.correction import correct
 from chammi_fast.profiling.judging import Judgement, mechanism, nearest, replicability
@@ -69,6 +72,8 @@ def profile(  # noqa: PLR0913 - the public face: each argument is one decision o
         If something cannot be read, or an expression cannot be understood.
     MissingExtraError
         If a package of the extra [profile] is needed and not installed.
+    OutputError
+        If `out` cannot be written to; it is tried before the work begins.
 
     Examples
     --------
@@ -83,24 +88,59 @@ def profile(  # noqa: PLR0913 - the public face: each argument is one decision o
     judging = Judging() if judging is None else judging
     if (embeddings is None) == (not profiles):
         raise ProfileError("name either embeddings of cells or tables of profiles.")
+    if embeddings is None and where is not None:
+        raise ProfileError("where chooses cells of embeddings, and there are none.")
+    _require(processing, judging, files=out is not None)
+    with nullcontext() if out is None else results_folder(out) as folder:
+        read = _read(embeddings, by, where, (profiles, features), processing)
+        result = _judged(read, plate_map, processing, judging)
+        if folder is not None:
+            result.write(folder)
+    return result
+
+
+def _require(processing: Processing, judging: Judging, *, files: bool) -> None:
+    """Ask for what the work will need, before it begins."""
+    if processing.normalise != "none" or processing.select:
+        require("pycytominer", purpose="normalising profiles")
+    if judging.replicates is not None or judging.mechanism is not None:
+        require("copairs", purpose="mean average precision")
+    if files:
+        require("anndata", purpose="an AnnData object")
+        require("matplotlib", purpose="drawing figures")
+
+
+def _read(
+    embeddings: str | Path | EmbeddingTable | None,
+    by: Sequence[str],
+    where: str | None,
+    given: tuple[Sequence[str | Path], Sequence[str]],
+    processing: Processing,
+) -> tuple[Profiles, list[str], int | None, str]:
+    """Return profiles as they are before correction, remarks, the number of cells, and what was read."""
     if embeddings is None:
-        if where is not None:
-            raise ProfileError("where chooses cells of embeddings, and there are none.")
-        aggregated, notes = read_profiles(profiles, features)
-        cells, source = None, some([str(path) for path in profiles])
-    else:
-        table = embeddings if isinstance(embeddings, EmbeddingTable) else EmbeddingTable(embeddings)
-        table = table if where is None else table.where(where)
-        found = aggregate(table, by, processing.aggregate, memory=processing.memory)
-        aggregated, notes = found.profiles, _told(found)
-        cells, source = found.cells, str(table.folder)
+        read, notes = read_profiles(*given)
+        return read, notes, None, some([str(path) for path in given[0]])
+    table = embeddings if isinstance(embeddings, EmbeddingTable) else EmbeddingTable(embeddings)
+    table = table if where is None else table.where(where)
+    found = aggregate(table, by, processing.aggregate, memory=processing.memory)
+    return found.profiles, _told(found), found.cells, str(table.folder)
+
+
+def _judged(
+    read: tuple[Profiles, list[str], int | None, str],
+    plate_map: str | Path | None,
+    processing: Processing,
+    judging: Judging,
+) -> ProfileResult:
+    aggregated, notes, cells, source = read
     if plate_map is not None:
         aggregated, more = annotate(aggregated, plate_map, processing.plate, processing.well)
         notes += more
     corrected, controls, more = correct(aggregated, processing)
     notes += more
     asked, plate = judging.replicates, processing.plate
-    result = ProfileResult(
+    return ProfileResult(
         profiles=corrected,
         aggregated=aggregated,
         controls=controls,
@@ -115,12 +155,6 @@ def profile(  # noqa: PLR0913 - the public face: each argument is one decision o
         judging=judging,
         source=source,
     )
-    if out is not None:
-        from chammi_fast.files import results_folder
-
-        with results_folder(out) as folder:
-            result.write(folder)
-    return result
 
 
 def _told(found: Aggregated) -> list[str]:

@@ -73,12 +73,17 @@ def aggregate(
     Raises
     ------
     ProfileError
-        If a column is missing or empty in a row, or no row is left.
+        If a column is missing, named twice, the key or the count, or empty in a row, or no row is left.
     """
     missing = [name for name in by if name not in table.columns]
     if missing or not by:
         named = f"there is no column '{missing[0]}' to group by" if missing else "no column is named to group by"
         raise ProfileError(f"{table.folder}: {named}; there are {', '.join(table.columns)}.")
+    for place, name in enumerate(by):
+        if name in by[:place]:
+            raise ProfileError(f"column '{name}' is named twice to group by.")
+        if name in {KEY_COLUMN, COUNT_COLUMN}:
+            raise ProfileError(f"column '{name}' tells nothing of where a cell is from: group by another.")
     grouping = Grouping(by)
     others = [name for name in table.columns if name not in {*by, KEY_COLUMN, COUNT_COLUMN}]
     schema = pa.schema([table.schema.field(name) for name in others])

@@ -1,24 +1,23 @@
-"""Figures of profiles: plates as heat maps, and how replicates correlate."""
+"""Figures of profiles, to be drawn in `chammi_fast.drawing.style`: plates as heat maps, how replicates correlate."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chammi_fast.extras import require
-from chammi_fast.files import replacing
 from chammi_fast.profiling.aggregation import COUNT_COLUMN
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from matplotlib.figure import Figure
 
+    from chammi_fast.profiling.judging import Correlations
     from chammi_fast.profiling.wells import Profiles
 
 _WELL = re.compile(r"([A-Z]{1,2})0*([0-9]{1,2})")
-_FORMATS = ("png", "svg")
-_MOST_PLATES = 12
+MOST_PLATES = 12
 _LAYOUTS = ((8, 12), (16, 24), (32, 48))
 
 
@@ -33,24 +32,32 @@ def well_place(text: str) -> tuple[int, int] | None:
 
 
 def plate_image(wells: list[str], values: np.ndarray) -> np.ndarray | None:
-    """Return values in their places on the smallest usual plate, float64, NaN where there is none; None if no well."""
-    places = [well_place(well) for well in wells]
-    known = [(place, value) for place, value in zip(places, values, strict=True) if place is not None]
-    if not known:
+    """Return the mean of each well's values in its place on the smallest usual plate, NaN where there is none.
+
+    Returns
+    -------
+    (rows, columns) float64; None if no text is a well
+    """
+    found: dict[tuple[int, int], list[float]] = {}
+    for well, value in zip(wells, values.tolist(), strict=True):
+        place = well_place(well)
+        if place is not None:
+            found.setdefault(place, []).append(value)
+    if not found:
         return None
-    rows, columns = (1 + max(place[axis] for place, _ in known) for axis in (0, 1))
+    rows, columns = (1 + max(place[axis] for place in found) for axis in (0, 1))
     shape = next((one for one in _LAYOUTS if rows <= one[0] and columns <= one[1]), (rows, columns))
     image = np.full(shape, np.nan)
-    for (row, column), value in known:
-        image[row, column] = value
+    for one, several in found.items():
+        image[one] = np.mean(several)
     return image
 
 
-def draw_plates(profiles: Profiles, plate: str, well: str, folder: Path) -> list[Path]:
-    """Draw each plate's profiles by size (root mean square) and number of cells; no file where wells are unknown."""
+def draw_plates(profiles: Profiles, plate: str, well: str) -> Figure | None:
+    """Draw each plate's profiles by size (root mean square) and number of cells; None where wells are unknown."""
     names = set(profiles.metadata.column_names)
     if well not in names:
-        return []
+        return None
     wells = [str(value) for value in profiles.metadata[well].to_pylist()]
     plates = np.array(
         [str(value) for value in profiles.metadata[plate].to_pylist()] if plate in names else [""] * len(wells)
@@ -59,17 +66,15 @@ def draw_plates(profiles: Profiles, plate: str, well: str, folder: Path) -> list
     if COUNT_COLUMN in names:
         measures["cells"] = profiles.metadata[COUNT_COLUMN].to_numpy().astype(np.float64)
     images: list[tuple[str, list[np.ndarray]]] = []
-    for name in np.unique(plates)[:_MOST_PLATES]:
+    for name in np.unique(plates)[:MOST_PLATES]:
         rows = np.flatnonzero(plates == name)
         drawn = [plate_image([wells[row] for row in rows], values[rows]) for values in measures.values()]
         if drawn[0] is not None:
             images.append((str(name), [one for one in drawn if one is not None]))
-    if not images:
-        return []
-    return _save(_plates_figure(images, list(measures)), folder / "plates")
+    return _plates_figure(images, list(measures)) if images else None
 
 
-def _plates_figure(images: list[tuple[str, list[np.ndarray]]], titles: list[str]) -> Any:
+def _plates_figure(images: list[tuple[str, list[np.ndarray]]], titles: list[str]) -> Figure:
     figure, all_axes = _subplots(len(images), len(titles), (5.2 * len(titles), 3.2 * len(images)))
     for (name, panels), axes in zip(images, all_axes, strict=True):
         for panel, title, axis in zip(panels, titles, axes, strict=True):
@@ -86,31 +91,23 @@ def _letters(row: int) -> str:
     return chr(65 + row) if row < 26 else "A" + chr(65 + row - 26)
 
 
-def draw_correlations(together: np.ndarray, random: np.ndarray, column: str, folder: Path) -> list[Path]:
+def draw_correlations(found: Correlations, column: str) -> Figure:
     """Draw how pairs of replicates correlate, beside pairs that are none."""
     figure, axes = _subplots(1, 1, (6, 3.6))
     axis = axes[0, 0]
     bins = np.linspace(-1, 1, 61)
-    for values, label in ((random, "other pairs"), (together, "replicates")):
-        shown = f"{label} (median {np.median(values):.2f}, n = {len(values):,})" if len(values) else f"{label} (none)"
-        axis.hist(values, bins, density=bool(len(values)), alpha=0.6, label=shown)
+    drawn = f" of {found.pairs:,}" if found.pairs > len(found.together) else ""
+    for values, label, of in ((found.random, "other pairs", ""), (found.together, "replicates", drawn)):
+        told = f"median {np.median(values):.2f}, n = {len(values):,}{of}" if len(values) else "none"
+        axis.hist(values, bins, density=bool(len(values)), alpha=0.6, label=f"{label} ({told})")
     axis.set_xlabel("Pearson correlation of two profiles")
     axis.set_ylabel("density")
     axis.set_title(f"Replicates by {column}", fontsize=10)
-    axis.legend(fontsize=8, frameon=False)
-    return _save(figure, folder / "replicates")
+    axis.legend(fontsize=8)
+    return figure
 
 
-def _subplots(rows: int, columns: int, inches: tuple[float, float]) -> tuple[Any, np.ndarray]:
+def _subplots(rows: int, columns: int, inches: tuple[float, float]) -> tuple[Figure, np.ndarray]:
     matplotlib = require("matplotlib.figure", purpose="drawing figures")
-    figure = matplotlib.Figure(figsize=inches, layout="constrained")
+    figure: Figure = matplotlib.Figure(figsize=inches, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _save(figure: Any, stem: Path) -> list[Path]:
-    paths = [stem.with_suffix(f".{form}") for form in _FORMATS]
-    for path, form in zip(paths, _FORMATS, strict=True):
-        # The date would make every file another.
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=form, dpi=120, metadata={"Date": None} if form == "svg" else None)
-    return paths

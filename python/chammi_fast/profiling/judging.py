@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from chammi_fast.errors import ProfileError
+from chammi_fast.errors import OutputError, ProfileError
 from chammi_fast.extras import require
-from chammi_fast.files import cache_folder
+from chammi_fast.files import cache_folder, make_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import pandas as pd
 
     from chammi_fast.profiling.settings import Judging
@@ -23,6 +28,8 @@ _VALUE = "value"
 _OWN = "reference"
 _ACROSS = "across"
 _CONTROL = "chammi-fast: a control"
+MOST_PAIRS = 100_000
+_BLOCK = 1024  # pairs whose profiles are in memory at a time
 _RANKING = {
     "mean_average_precision": "mean_average_precision",
     "mean_normalized_average_precision": "mean_normalized_average_precision",
@@ -59,6 +66,22 @@ class Judgement:
     def found(self) -> int:
         """Groups whose corrected p-value is below the threshold."""
         return int(np.sum(self.ranking["found"].to_numpy()))
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Pearson correlations of pairs of profiles.
+
+    Attributes
+    ----------
+    together : of pairs of replicates, (P,) float64
+    random : of other pairs, (R,) float64
+    pairs : how many pairs of replicates there are; `together` has some of them where there are many
+    """
+
+    together: np.ndarray
+    random: np.ndarray
+    pairs: int
 
 
 def replicability(profiles: Profiles, controls: np.ndarray | None, how: Judging) -> Judgement:
@@ -146,7 +169,7 @@ def _judge(
     column, against = names
     chosen = meta[judged].reset_index(drop=True)
     try:
-        with warnings.catch_warnings():
+        with _nulls_folder() as nulls, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries, about each other
             precision = copairs.average_precision(chosen, profiles.matrix[judged], **rules, progress_bar=False)
             ranking = copairs.mean_average_precision(
@@ -156,7 +179,7 @@ def _judge(
                 threshold=how.threshold,
                 seed=how.seed,
                 progress_bar=False,
-                cache_dir=cache_folder() / "copairs",
+                cache_dir=nulls,
             )
     except matching.UnpairedException:
         raise ProfileError(
@@ -171,6 +194,18 @@ def _judge(
     scores = precision["average_precision"].to_numpy(dtype=np.float64)
     each[judged] = np.where(precision["n_pos_pairs"].to_numpy() > 0, scores, np.nan)
     return Judgement(column, against, pa.table(columns), each)
+
+
+@contextmanager
+def _nulls_folder() -> Iterator[Path]:
+    """Yield where random rankings are kept for later runs; a temporary folder where nothing can be kept."""
+    try:
+        kept = make_folder(cache_folder() / "copairs")
+    except (OutputError, RuntimeError):  # no right to write there, or no home
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    else:
+        yield kept
 
 
 def nearest(profiles: Profiles, controls: np.ndarray | None, replicates: str, plate: str) -> pa.Table:
@@ -206,8 +241,12 @@ def nearest(profiles: Profiles, controls: np.ndarray | None, replicates: str, pl
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def correlations(profiles: Profiles, controls: np.ndarray | None, how: Judging) -> tuple[np.ndarray, np.ndarray]:
-    """Return Pearson correlations of all pairs of replicates, and of as many random other pairs (at least 1,000)."""
+def correlations(profiles: Profiles, controls: np.ndarray | None, how: Judging) -> Correlations:
+    """Return Pearson correlations of pairs of replicates, and of as many random other pairs (at least 1,000).
+
+    Of more than `MOST_PAIRS` pairs of replicates so many are drawn by the seed: memory does not grow with the squares
+    of the groups.
+    """
     values = np.array(profiles.column(str(how.replicates), "replicates"), dtype=object)
     kept = np.array([value not in {None, ""} for value in values])
     if controls is not None:
@@ -219,14 +258,37 @@ def correlations(profiles: Profiles, controls: np.ndarray | None, how: Judging) 
     groups: dict[Any, list[int]] = {}
     for row in rows.tolist():
         groups.setdefault(values[row], []).append(row)
-    pairs = [
-        (one, other) for members in groups.values() for place, one in enumerate(members) for other in members[:place]
-    ]
-    random = np.random.default_rng(how.seed).choice(rows, (max(1000, len(pairs)), 2))
+    total = sum(len(members) * (len(members) - 1) // 2 for members in groups.values())
+    generator = np.random.default_rng(how.seed)
+    random = generator.choice(rows, (max(1000, min(total, MOST_PAIRS)), 2))
     random = random[values[random[:, 0]] != values[random[:, 1]]]
-    together = np.array(pairs, np.int64).reshape(-1, 2)
-    return _products(matrix, together), _products(matrix, random)
+    chosen = np.arange(total)
+    if total > MOST_PAIRS:
+        chosen = np.sort(generator.choice(total, MOST_PAIRS, replace=False, shuffle=False))
+    return Correlations(_products(matrix, _pairs(groups.values(), chosen)), _products(matrix, random), total)
+
+
+def _pairs(groups: Iterable[list[int]], chosen: np.ndarray) -> np.ndarray:
+    """Return those pairs of members of one group whose numbers, ascending, are asked for, (P, 2) int64.
+
+    The pairs of a group are numbered (1, 0), (2, 0), (2, 1), (3, 0), ...
+    """
+    found, first = [np.empty((0, 2), np.int64)], 0
+    for members in groups:
+        size = len(members) * (len(members) - 1) // 2
+        start, stop = np.searchsorted(chosen, (first, first + size))
+        number = chosen[start:stop] - first
+        first += size
+        one = ((1 + np.sqrt(8.0 * number + 1)) // 2).astype(np.int64)
+        # A square root may be rounded up to the next pair's.
+        one -= one * (one - 1) // 2 > number
+        found.append(np.array(members, np.int64)[np.stack([one, number - one * (one - 1) // 2], axis=1)])
+    return np.concatenate(found)
 
 
 def _products(matrix: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    return np.asarray(np.einsum("nd,nd->n", matrix[pairs[:, 0]], matrix[pairs[:, 1]]))
+    found = np.empty(len(pairs))
+    for start in range(0, len(pairs), _BLOCK):
+        one, other = pairs[start : start + _BLOCK].T
+        found[start : start + _BLOCK] = np.einsum("nd,nd->n", matrix[one], matrix[other])
+    return found

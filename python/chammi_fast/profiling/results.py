@@ -31,6 +31,10 @@ PROFILES_FILE = "profiles.parquet"
 AGGREGATED_FILE = "aggregated.parquet"
 ANNDATA_FILE = "profiles.h5ad"
 SUMMARY_FILE = "profile.json"
+_OPTIONAL = (
+    *("replicability.csv", "mechanism.csv"),
+    *("plates.png", "plates.svg", "replicates.png", "replicates.svg"),
+)
 _PACKAGES = ("numpy", "pyarrow", "pycytominer", "copairs", "anndata")
 
 
@@ -116,12 +120,28 @@ class ProfileResult:
                 written.append(folder / f"{name}.csv")
                 with replacing(written[-1]) as temporary:
                     csv.write_csv(judgement.ranking, temporary)
-        written += draw_plates(self.profiles, self.processing.plate, self.processing.well, folder)
-        if self.replicability is not None:
-            pairs = correlations(self.profiles, self.controls, self.judging)
-            written += draw_correlations(*pairs, self.replicability.column, folder)
+        written += self._draw(folder)
         written.append(folder / SUMMARY_FILE)
         write_text(written[-1], json.dumps(self.summary(), indent=1) + "\n")
+        # What an earlier run was asked for, and this one was not, is not of these profiles.
+        for name in _OPTIONAL:
+            if folder / name not in written:
+                (folder / name).unlink(missing_ok=True)
+        return written
+
+    def _draw(self, folder: Path) -> list[Path]:
+        require("matplotlib", purpose="drawing figures")
+        from chammi_fast.drawing import save_files, style
+
+        written: list[Path] = []
+        with style():
+            plates = draw_plates(self.profiles, self.processing.plate, self.processing.well)
+            if plates is not None:
+                written += save_files(plates, folder / "plates")[:2]
+            if self.replicability is not None:
+                pairs = correlations(self.profiles, self.controls, self.judging)
+                drawn = draw_correlations(pairs, self.replicability.column)
+                written += save_files(drawn, folder / "replicates")[:2]
         return written
 
 

@@ -66,6 +66,8 @@ class Processing:
                 raise ProfileError(f"{name} '{getattr(self, name)}' needs controls: name them by control.")
         if self.sphere_epsilon < 0:
             raise ProfileError("sphere_epsilon should not be negative.")
+        if not 0 <= self.correlation <= 1:
+            raise ProfileError(f"correlation {self.correlation:g} should be between 0 and 1.")
 
     @property
     def whitening(self) -> str:
@@ -104,6 +106,8 @@ class Judging:
     def __post_init__(self) -> None:
         if self.null_size < 1:
             raise ProfileError("null_size should be at least 1.")
+        if not 0 <= self.seed < 2**32:
+            raise ProfileError(f"seed {self.seed} should be between 0 and 4294967295.")
         if not 0 < self.threshold < 1:
             raise ProfileError("threshold should be between 0 and 1.")
         if self.across is not None and self.replicates is None:

@@ -1,4 +1,4 @@
-"""One look for all figures, and one drawing of each: PNG and SVG files, and an SVG that the page's theme colours.
+"""One drawing of each figure: PNG and SVG files, and an SVG that the page's theme colours.
 
 Matplotlib draws once, in the colours of the light theme. In the page's copy the colours of ink, rules and paper are CSS
 variables, so that the same drawing is readable on a dark page; series have colours that are told apart on both, and by
@@ -7,19 +7,16 @@ colour-blind readers (Okabe and Ito, "Color universal design", 2008).
 
 from __future__ import annotations
 
-import io
 import re
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree as ET
 
-import matplotlib as mpl
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from chammi_fast.files import replacing
+from chammi_fast.drawing import FONT, INK, MUTED, NO_GLYPH, PAPER, RULE, as_xml, save_files, style
 from chammi_fast.reporting import words
 
 if TYPE_CHECKING:
@@ -29,45 +26,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
     from matplotlib.lines import Line2D
 
-INK, MUTED, RULE, PAPER = "#1c2127", "#5c6671", "#d6dce2", "#fefefe"
+__all__ = ["INK", "MUTED", "RULE", "Figure", "Text", "add_legend", "kind_style", "save", "style", "text_inches"]
+
 ACCENT = "#0072b2"
 SERIES = (ACCENT, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "^", "s", "D")
 OTHER = "#8a929a"
 # More kinds than these have colours and shapes for are drawn as "other".
 KINDS = len(SERIES) * len(MARKERS)
-DPI = 160
 Corner = Literal["lower left", "lower center", "outside lower left"]
 
 _THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--paper)"}
 _COLOUR = re.compile("|".join(_THEMED))
 _NARROW_INCHES = 5.0
-_NO_GLYPH = r"Glyph .* missing from"
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_STYLE: dict[Any, Any] = {
-    "axes.edgecolor": MUTED,
-    "axes.facecolor": "none",
-    "axes.labelcolor": MUTED,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 9,
-    "figure.facecolor": PAPER,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 8.5,
-    "grid.color": RULE,
-    "legend.frameon": False,
-    "savefig.facecolor": PAPER,
-    "svg.fonttype": "none",
-    "text.color": INK,
-    # A label is what the table says, dollars included.
-    "text.parse_math": False,
-    "xtick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.color": MUTED,
-    "ytick.labelcolor": INK,
-}
 
 
 @dataclass(frozen=True)
@@ -108,14 +80,6 @@ class Text:
     choice: str = ""
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw within this block, so that all figures look alike; a letter that the font lacks is no reason to complain."""
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_NO_GLYPH)
-        yield
-
-
 def kind_style(place: int) -> tuple[str, str]:
     """Colour and marker of the n-th kind of point; beyond all of them those of "other"."""
     if place >= KINDS:
@@ -128,9 +92,9 @@ def text_inches(text: str, points: float) -> float:
     if not text:
         return 0.0
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_NO_GLYPH)
+        warnings.filterwarnings("ignore", message=NO_GLYPH)
         width, _, _ = text_to_path.get_text_width_height_descent(
-            text, FontProperties(family=_STYLE["font.sans-serif"], size=points), ismath=False
+            text, FontProperties(family=[FONT], size=points), ismath=False
         )
     return float(width) / 72
 
@@ -160,17 +124,9 @@ def save(drawing: Drawing, text: Text, folder: Path, tips: Mapping[str, str] | N
     OutputError
         If a file cannot be written.
     """
-    png, svg = folder / f"{text.name}.png", folder / f"{text.name}.svg"
-    with replacing(png) as temporary:
-        drawing.savefig(temporary, format="png", dpi=DPI)
-    written = io.StringIO()
-    # The salt names what is referred to within the file: equal in every run, different from figure to figure.
-    with mpl.rc_context({"svg.hashsalt": text.name}):
-        drawing.savefig(written, format="svg", dpi=DPI, metadata={"Date": None})
-    with replacing(svg) as temporary:
-        temporary.write_text(written.getvalue(), encoding="utf-8")
+    png, svg, written = save_files(drawing, folder / text.name)
     narrow = drawing.get_figwidth() <= _NARROW_INCHES
-    inline = _inline(written.getvalue(), text, tips or {})
+    inline = _inline(written, text, tips or {})
     return Figure(text.name, text.title, text.caption, text.group, text.choice, png, svg, inline, narrow)
 
 
@@ -197,7 +153,7 @@ def _inline(svg: str, text: Text, tips: Mapping[str, str]) -> str:
         root.attrib.pop(name, None)
     root.set("role", "img")
     root.set("aria-label", text.title)
-    return ET.tostring(root, encoding="unicode")
+    return as_xml(ET.tostring(root, encoding="unicode"))
 
 
 def _references(root: ET.Element) -> Iterator[str]:
