@@ -142,3 +142,11 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
         table.to_arrow(["zzz"])
     with pytest.raises(TableError, match="has no column 'zzz'"):
         next(table.batches(["zzz"]))
+
+
+def test_embeddings_of_some_rows_come_in_their_order(tmp_path: Path) -> None:
+    matrix = write(tmp_path, np.float16)
+    places = np.array([40, 3, 56, 0])
+    found = EmbeddingTable(tmp_path).rows_of(places)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, matrix[places].astype(np.float32))

@@ -14,13 +14,15 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from chammi_fast.errors import ChammiFastError, EvaluationError, MissingExtraError, ReportError
+from chammi_fast.embedding_table import EmbeddingTable
+from chammi_fast.errors import ChammiFastError, EvaluationError, MissingExtraError, ReportError, TableError
 from chammi_fast.evaluation import evaluate, read_scores, write_scores
 from chammi_fast.reporting import Report, report
 from chammi_fast.reporting.cells import TRAINING, read_cells
-from chammi_fast.reporting.drawing import SERIES
+from chammi_fast.reporting.drawing import SERIES, Text, save, style
 from chammi_fast.reporting.figures import slug, unique
 from chammi_fast.reporting.grids import class_grids, confusion_grid
 from chammi_fast.reporting.kinds import Kinds, natural
@@ -261,6 +263,17 @@ def test_many_labels_are_put_together_without_losing_a_cell(tmp_path: Path) -> N
     assert sum(len(grid.columns) for grid in class_grids([result], ["unseen"])) == 120
 
 
+def test_characters_that_xml_forbids_are_left_out_of_drawings(tmp_path: Path) -> None:
+    with style():
+        drawing = Figure(figsize=(2, 1))
+        drawing.text(0.1, 0.1, "dru\x02g \N{GREEK SMALL LETTER MU}", gid="name")
+        made = save(drawing, Text("one", "radar", "a ti\x01tle", ""), tmp_path, {"name": "a ti\x1fp"})
+    for root in (ET.parse(made.svg).getroot(), ET.fromstring(made.inline)):
+        assert "drug \N{GREEK SMALL LETTER MU}" in "".join(root.itertext())
+    assert 'aria-label="a title"' in made.inline
+    assert 'data-tip="a tip"' in made.inline
+
+
 def test_kinds_beyond_the_colours_share_one() -> None:
     values = [f"P{place}" for place in range(40) for _ in range(40 - place)]
     kinds = Kinds.of([*values, ""])
@@ -332,6 +345,25 @@ def test_features_without_keys_and_few_cells_are_explained(tmp_path: Path) -> No
     )
     write_scores(scores, folder)
     assert "holds no embedding table" in report(folder, tmp_path / "two").page.read_text()
+
+
+def test_a_row_that_nobody_scored_takes_nothing_off_the_map(tmp_path: Path) -> None:
+    """What is not drawn need not be finite; what is drawn must be, and is the row that its key names."""
+    folder = table_results(tmp_path)
+    table = EmbeddingTable(tmp_path / "features")
+    rows, matrix = table.metadata.to_pylist(), table.matrix()
+    listed = [{"file_path": row["key"], "label": row["label"], "split": row["split"]} for row in rows]
+    spare = {"file_path": "spare.png", "label": "L0", "split": "other"}
+    write_table(tmp_path / "features", [spare, *listed], np.concatenate([matrix[:1] * np.nan, matrix]))
+    (result,) = read_results([folder])
+    cells = read_cells(result, "", (), 40)
+    assert len(cells.keys) == 40
+    known = {row["key"]: place for place, row in enumerate(rows)}
+    np.testing.assert_array_equal(cells.features, matrix[[known[key] for key in cells.keys]])
+    matrix[7] = np.inf
+    write_table(tmp_path / "features", listed, matrix)
+    with pytest.raises(TableError, match="not finite among the cells to be drawn"):
+        read_cells(result, "", (), 40)
 
 
 def test_results_of_other_rows_or_tasks_are_not_compared(tmp_path: Path) -> None:

@@ -161,6 +161,26 @@ class EmbeddingTable:
             start += table.num_rows
         return matrix
 
+    def rows_of(self, places: np.ndarray) -> np.ndarray:
+        """Return the embeddings of some rows, (n,) int64 places, in this order, as (n, D) float32.
+
+        Never more than a batch is in memory beside the result.
+
+        Raises
+        ------
+        TableError
+            If an embedding, or a number of one, is absent.
+        """
+        matrix = np.empty((len(places), self.embedding_size), dtype=np.float32)
+        wanted = np.full(len(self), -1)
+        wanted[places] = np.arange(len(places))
+        start = 0
+        for batch in self.batches([EMBEDDING_COLUMN]):
+            rows = wanted[start : start + batch.num_rows]
+            matrix[rows[rows >= 0]] = vectors(batch)[rows >= 0]
+            start += batch.num_rows
+        return matrix
+
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per embedding: every column, then one per number (``e0000``, ...), as pycytominer wants."""
         pandas = require("pandas", purpose="a pandas table")

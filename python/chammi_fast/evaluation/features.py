@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chammi_fast.embedding_table import EmbeddingTable, vectors
+from chammi_fast.embedding_table import EmbeddingTable
 from chammi_fast.errors import EvaluationError
 from chammi_fast.manifest import PATH_COLUMN
 from chammi_fast.table import (
-    EMBEDDING_COLUMN,
     ERRORS_FILE,
     KEY_COLUMN,
     has_table,
@@ -149,20 +148,7 @@ def _join_by_key(listing: Listing, folder: Path) -> Joined:
         )
     places = pc.fill_null(pc.index_in(listed, value_set=embedded), -1).to_numpy(zero_copy_only=False)
     present = np.flatnonzero(places >= 0)
-    return _joined(listing, _vectors(table, places[present]), present, "key")
-
-
-def _vectors(table: EmbeddingTable, places: np.ndarray) -> np.ndarray:
-    """Read the embeddings of some rows, (n,) int64 places, in this order: never more than a batch beside the result."""
-    matrix = np.empty((len(places), table.embedding_size), dtype=np.float32)
-    wanted = np.full(len(table), -1)
-    wanted[places] = np.arange(len(places))
-    start = 0
-    for batch in table.batches([EMBEDDING_COLUMN]):
-        rows = wanted[start : start + batch.num_rows]
-        matrix[rows[rows >= 0]] = vectors(batch)[rows >= 0]
-        start += batch.num_rows
-    return matrix
+    return _joined(listing, table.rows_of(places[present]), present, "key")
 
 
 def _join_by_position(listing: Listing, path: Path) -> Joined:

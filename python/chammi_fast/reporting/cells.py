@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chammi_fast.chammi import DATA_SETS, TRAIN
+from chammi_fast.embedding_table import EmbeddingTable
 from chammi_fast.errors import TableError
 from chammi_fast.files import is_url
 from chammi_fast.manifest import WIDTH_COLUMN
-from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN, RUN_FILE, embedding_matrix, has_table, read_embeddings
+from chammi_fast.table import KEY_COLUMN, RUN_FILE, has_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +91,7 @@ class _Table:
     """An embedding table, what its run says, and the predictions for its rows."""
 
     rows: pa.Table
-    features: np.ndarray
+    embeddings: EmbeddingTable
     run: dict[str, Any]
     folder: Path
     task: np.ndarray
@@ -125,15 +126,12 @@ def read_cells(result: Result, data_set: str, batch: Sequence[str], map_cells: i
 
 def _read(result: Result, data_set: str) -> _Table:
     folder = _folder(result, data_set)
-    whole = read_embeddings(folder)
-    features = embedding_matrix(whole)
-    if not np.isfinite(features).all():
-        raise TableError(f"{folder}: holds embeddings that are not finite.")
+    table = EmbeddingTable(folder)
     try:
         run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         run = {}
-    rows = whole.drop_columns([EMBEDDING_COLUMN])
+    rows = table.metadata
     predictions = result.scores.predictions
     keys = pc.cast(rows[KEY_COLUMN], pa.string()).combine_chunks()
     # A row that several tasks test is drawn once, as a row of the first.
@@ -142,7 +140,7 @@ def _read(result: Result, data_set: str) -> _Table:
         raise TableError(f"{folder}: holds none of the rows that were scored.")
     tasks = np.array(predictions["task"].to_pylist(), dtype=object)
     task = np.where(place >= 0, tasks[place], "")
-    return _Table(rows, features, run if isinstance(run, dict) else {}, folder, task, place, predictions)
+    return _Table(rows, table, run if isinstance(run, dict) else {}, folder, task, place, predictions)
 
 
 def _folder(result: Result, data_set: str) -> Path:
@@ -207,7 +205,7 @@ def _cells(
         neighbours=np.where(tested, _text(predictions, "neighbour"), "").tolist(),
         similarities=np.where(tested, pc.fill_null(predictions["similarity"], np.nan).to_numpy(), np.nan),
         batches={name: np.array(_text(rows, name), dtype=object) for name in _batch_columns(table, batch, data_set)},
-        features=table.features[chosen],
+        features=_features(table.embeddings, chosen),
         paths=_paths(table, keys),
         widths=widths,
         channels=[
@@ -219,6 +217,14 @@ def _cells(
         total=table.rows.num_rows,
         part_order=(TRAINING, *result.scores.tasks),
     )
+
+
+def _features(table: EmbeddingTable, chosen: np.ndarray) -> np.ndarray:
+    """Read the embeddings of those rows, ascending, and never more than a batch beside them: (N, D) float32."""
+    features = table.rows_of(chosen)
+    if not np.isfinite(features).all():
+        raise TableError(f"{table.folder}: holds embeddings that are not finite among the cells to be drawn.")
+    return features
 
 
 def _label_column(table: _Table) -> str | None:
