@@ -92,7 +92,8 @@ def test_every_block_of_a_page_runs(name: str, painted: Path, home: Path, tmp_pa
 
 def test_what_is_not_run_has_a_reason() -> None:
     for block in (block for name in RUN for block in blocks(DOCS / name)):
-        assert block.language in LANGUAGES - {"", "text"}, f"{block}: say how it is to be read"
+        output = block.language in ("", "text") and not any("chammi-fast" in words for words in commands(block))
+        assert output or block.language in LANGUAGES - {"", "text"}, f"{block}: say how it is to be read"
         if block.language == "sh":
             for words in commands(block):
                 for part in " ".join(words).split(" && "):
