@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 
 from chammi_fast import extras  # noqa: E402
 from chammi_fast.errors import BackendError, MissingExtraError, SpecError  # noqa: E402
-from chammi_fast.images.batches import usable_cpus  # noqa: E402
+from chammi_fast.images.cpus import usable_cpus  # noqa: E402
 from chammi_fast.runtime import Form, graph, open_backend  # noqa: E402
 from forms import processor_forms  # noqa: E402
 from handmade import EMBEDDING, SIZE, SPEC, TABLE, adaptive_by_numpy, write_adaptive, write_foreign  # noqa: E402

@@ -14,7 +14,7 @@ import numpy as np
 
 from chammi_fast.errors import DecodeError, ManifestError
 from chammi_fast.images import probe, read_planes, stream_batches
-from chammi_fast.images.batches import usable_cpus
+from chammi_fast.images.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from chammi_fast.check.plate_files import ImageCheck, sampled
 from chammi_fast.check.report import DataSetReport, Finding, listed, plural
 from chammi_fast.errors import DecodeError, ManifestError
-from chammi_fast.images.batches import usable_cpus
+from chammi_fast.images.cpus import usable_cpus
 from chammi_fast.plates.locations import FilePerField
 from chammi_fast.plates.rows import KEY, PLATE, WELL
 

@@ -13,6 +13,7 @@ import numpy as np
 from chammi_fast import _core
 from chammi_fast.errors import DecodeError
 from chammi_fast.images import fallback
+from chammi_fast.images.cpus import usable_cpus
 from chammi_fast.images.preprocess import Preprocess
 from chammi_fast.images.reading import check_width
 from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus, Source, name_of
@@ -248,8 +249,3 @@ def _widths(channel_width: int | Sequence[int | None] | None) -> list[int]:
     """Return channel widths as the core takes them; whole numbers of NumPy are as good as Python's."""
     several = channel_width if isinstance(channel_width, Iterable) else [channel_width]
     return [check_width(None if width is None else operator.index(width)) for width in several]
-
-
-def usable_cpus() -> int:
-    """Return the number of processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

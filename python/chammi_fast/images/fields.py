@@ -15,7 +15,7 @@ import numpy as np
 from chammi_fast import _core
 from chammi_fast.errors import DecodeError
 from chammi_fast.images import fallback
-from chammi_fast.images.batches import usable_cpus
+from chammi_fast.images.cpus import usable_cpus
 from chammi_fast.images.cropping import Channel, CropBatch, CropSettings, Field
 from chammi_fast.images.preprocess import Preprocess
 from chammi_fast.images.status import PIXEL_LIMIT, ImageStatus, Source

@@ -10,7 +10,7 @@ import numpy as np
 
 from chammi_fast.errors import BackendError
 from chammi_fast.extras import require
-from chammi_fast.images.batches import usable_cpus
+from chammi_fast.images.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from chammi_fast.runtime.form import Form

@@ -16,7 +16,7 @@ import numpy as np
 from chammi_fast.chammi import DATA_SETS, DataSet
 from chammi_fast.errors import ManifestError, OutputError
 from chammi_fast.files import make_folder
-from chammi_fast.images.batches import usable_cpus
+from chammi_fast.images.cpus import usable_cpus
 from chammi_fast.manifest import ENRICHED
 from chammi_fast.synthetic.files import write_table, write_tape
 from chammi_fast.synthetic.looks import Tape, look

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from chammi_fast.images import Preprocess
-from chammi_fast.images.batches import usable_cpus
+from chammi_fast.images.cpus import usable_cpus
 from chammi_fast.remote import StreamPlan, stream_any
 
 if TYPE_CHECKING:
