@@ -110,8 +110,11 @@ Status Field::load_planes(std::size_t source, FieldWorkspace& work) noexcept {
     if (!preparation_.ok()) {
         return preparation_;
     }
-    if (planes.height != planes_.height || planes.width != planes_.width) {
-        return success();  // complete() compares all with the first one, whichever came first
+    // The buffer is of the size and type of the first file that is there, whichever that is; complete() compares all
+    // with the first one and names those that differ.
+    const bool fits = planes_.type == SampleType::f32 || planes.type == planes_.type;
+    if (planes.height != planes_.height || planes.width != planes_.width || !fits) {
+        return success();
     }
     const double full = full_scale(planes.type);
     if (!is_plain(planes.type)) {
