@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -301,6 +301,13 @@ def test_a_gpu_is_timed_with_its_own_batch() -> None:
     assert choose([gpu, OTHER], [there.subject()], TERMS).taken.form == gpu
     assert set(backend.sizes) == {20}
     assert 20 not in plain.sizes
+
+
+@pytest.mark.parametrize(("streams", "size"), [(0, 8), (2, 8), (16, 32)])
+def test_a_short_table_is_timed_as_a_long_one(streams: int, size: int) -> None:
+    backends = [FakeBackend(FP32), FakeBackend(replace(OTHER, streams=streams))]
+    choose([FP32, OTHER], [Network({FP32: backends[0], OTHER: backends[1]}).subject(images=1)], TERMS)
+    assert [set(backend.sizes) for backend in backends] == [{8}, {size}]
 
 
 def test_a_slow_call_does_not_decide() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -109,6 +110,33 @@ def test_a_quantised_file_of_another_model_is_not_taken(fixed: Path) -> None:
     own = files_of(fixed.with_suffix(".int8.onnx"))
     assert own.floating is None
     assert own.quantised is own.named
+
+
+def test_a_broken_quantised_file_stops_only_those_who_ask_for_it(fixed: Path) -> None:
+    fixed.with_suffix(".int8.onnx").write_bytes(b"no network")
+    found = files_of(fixed)
+    assert found.quantised is None
+    said: list[str] = []
+    settle(found, [task()], Form("onnxruntime", "cpu", "auto"), 0.5, said.append)
+    assert re.fullmatch(r".*m\.int8\.onnx: is not an ONNX file.*; it is left out\.", said[0])
+    assert not files_of(fixed, "fp32").passed_over
+    with pytest.raises(SpecError, match=r"m\.int8\.onnx: is not an ONNX file"):
+        files_of(fixed, "int8")
+
+
+def test_a_choice_despite_a_form_that_failed_is_not_remembered(fixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(form: Form, *arguments: Any, **named: Any) -> Any:
+        if form.backend == "openvino":
+            raise BackendError("m.onnx: the memory is full.")
+        return open_backend(form, *arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model_module, "open_backend", failing)
+        assert settle(files_of(fixed), [task()], AUTO, 0.5).taken.form.backend == "onnxruntime"
+    again = settle(files_of(fixed), [task()], AUTO, 0.5)
+    assert not again.remembered
+    assert all(not one.failed for one in again.tried)
+    assert settle(files_of(fixed), [task()], AUTO, 0.5).remembered
 
 
 def test_a_reference_is_looked_for_beside_the_file_and_nowhere_else(fixed: Path, tmp_path: Path) -> None:

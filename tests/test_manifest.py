@@ -98,6 +98,7 @@ def test_select_rows(rows: pa.Table, expression: str, kept: list[int]) -> None:
         ("__import__('os').remove('x')", "is not understood"),
         ("chunk in 'SBS'", "not a list of values"),
         ("1 < channels < 3", "is not understood"),
+        ("chunk in {[1]}", "not a list of values"),
         ("chunk == 3", "where: 'chunk == 3'"),
         ("channels == 99999999999999999999", "where: 'channels == 9"),
         ("channels in [99999999999999999999]", "where: 'channels in [9"),

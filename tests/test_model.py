@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped] # noqa: E402
 
 from chammi_fast import load_model  # noqa: E402
 from chammi_fast.errors import BackendError, ChannelError, SpecError  # noqa: E402
@@ -146,7 +150,8 @@ def test_descriptions_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [["N", 3, SIZE, SIZE], ["N", "C", SIZE, SIZE], ["N", "C", "H", "W"], [4, 3, SIZE, SIZE]]
+    "shape",
+    [["N", 3, SIZE, SIZE], ["N", "C", SIZE, SIZE], ["N", "C", "H", "W"], [4, 3, SIZE, SIZE], [-1, 3, SIZE, SIZE]],
 )
 def test_foreign_files_work_with_a_description(tmp_path: Path, shape: list[int | str]) -> None:
     """Also those with a fixed batch size, which `embed` fills up."""
@@ -158,6 +163,18 @@ def test_foreign_files_work_with_a_description(tmp_path: Path, shape: list[int |
         bound = load_model(path, spec=given).bind("ER=CP/er,nucleus,HPA/er")
         np.testing.assert_allclose(bound.embed(images), images.mean((2, 3)), atol=1e-6)
     assert [channel.source for channel in bound.channels] == ["ER", "nucleus", "HPA/er"]
+
+
+def test_a_network_too_large_for_protobuf_is_named(tmp_path: Path) -> None:
+    path = write_foreign(tmp_path / "large.onnx", shape=["N", 2, SIZE, SIZE])
+    model = load_model(path, spec=fixed_spec("CP/er", "nucleus"))
+
+    def refuse() -> bytes:
+        raise EncodeError("Failed to serialize proto")
+
+    large = replace(model, network=SimpleNamespace(SerializeToString=refuse))
+    with pytest.raises(BackendError, match=r"large\.onnx: is too large to be opened: Failed to serialize proto"):
+        large.bind("CP/er,nucleus")
 
 
 def test_images_of_any_size_where_the_network_takes_them(tmp_path: Path) -> None:

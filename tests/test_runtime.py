@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -119,8 +120,12 @@ def test_embedding_a_spec_replaces_the_old_one_and_keeps_the_rest(network: Model
 def test_external_data_is_read_and_its_absence_named(tmp_path: Path, network: ModelProto) -> None:
     path = tmp_path / "external.onnx"
     onnx.save(network, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    read, _ = graph.read_onnx(path)
+    read, sha256 = graph.read_onnx(path)
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(read.graph.initializer[0]), TABLE)
+    weights = (tmp_path / "weights.bin").read_bytes()
+    assert sha256 == hashlib.sha256(path.read_bytes() + hashlib.sha256(weights).digest()).hexdigest()
+    (tmp_path / "weights.bin").write_bytes(bytes(len(weights)))
+    assert graph.read_onnx(path)[1] != sha256, "other weights are another model"
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(SpecError, match=r"external\.onnx: its external data cannot be read"):
         graph.read_onnx(path)

@@ -34,11 +34,13 @@ class Files:
     named : the one that the user named
     floating, quantised : that of floats and that of 8-bit integers, the one made from the other; None where there is
         none
+    passed_over : a sentence about a quantised file that cannot be read and is not needed; empty where there is none
     """
 
     named: Model
     floating: Model | None
     quantised: Model | None
+    passed_over: str = ""
 
     def of(self, precision: str) -> Model:
         """Return the file that is computed in a precision."""
@@ -78,8 +80,31 @@ def find_files(model: Model, precision: str) -> Files:
     said = model.spec.quantisation
     if said is not None:
         return Files(model, _beside(model, said.reference, said.reference_sha256), model)
-    wanted = precision in (AUTO, "int8")
-    return Files(model, model, _quantised(model, needed=precision != AUTO) if wanted else None)
+    if precision not in (AUTO, "int8"):
+        return Files(model, model, None)
+    try:
+        return Files(model, model, _quantised(model, needed=precision != AUTO))
+    except SpecError as error:
+        if precision != AUTO:
+            raise
+        return Files(model, model, None, f"{str(error).rstrip('.')}; it is left out.")
+
+
+def forms_of(files: Files, wish: Form) -> list[Form]:
+    """Return the forms that fulfil a wish on this machine, the likely fastest first.
+
+    Raises
+    ------
+    BackendError
+        If there is none.
+    """
+    return possible_forms(
+        wish,
+        BACKENDS,
+        floating=files.named.spec.quantisation is None,
+        quantised=files.quantised is not None,
+        fixed_size=files.named.spec.preprocessing.size is not None,
+    )
 
 
 def settle(
@@ -91,7 +116,8 @@ def settle(
 ) -> Choice:
     """Settle the form in which a run's images are embedded, one for all tasks.
 
-    What was found out once for a model, its channels, a wish, this hardware and these versions is remembered.
+    What was found out once for a model, its channels, a wish, this hardware and these versions is remembered, unless a
+    form could not be opened or run: that may pass.
 
     Parameters
     ----------
@@ -109,10 +135,12 @@ def settle(
     key = key_of(
         {"named": files.named.sha256, "files": hashes, "channels": channels, "wish": asdict(wish), "min": min_cosine}
     )
+    if files.passed_over:
+        told(files.passed_over)
     choice = recall(key)
     if choice is None:
         choice = _find_out(files, tasks, wish, min_cosine, told)
-        if choice.tried:
+        if choice.tried and not any(one.failed for one in choice.tried):
             remember(key, choice)
     told(f"{choice}.")
     return choice
@@ -121,13 +149,7 @@ def settle(
 def _find_out(
     files: Files, tasks: Sequence[Task], wish: Form, min_cosine: float, told: Callable[[str], None]
 ) -> Choice:
-    forms = possible_forms(
-        wish,
-        BACKENDS,
-        floating=files.named.spec.quantisation is None,
-        quantised=files.quantised is not None,
-        fixed_size=files.named.spec.preprocessing.size is not None,
-    )
+    forms = forms_of(files, wish)
     subjects = [_subject(files, task) for task in tasks]
     subjects = [subject for subject in subjects if len(subject.images)]
     if not subjects:  # the run will say what is wrong with its images

@@ -209,7 +209,7 @@ def _expression(node: ast.expr, columns: list[str]) -> pc.Expression:
 
 def _literals(node: ast.expr) -> list[Any]:
     values: Any = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, TypeError):  # a set of lists is no set
         values = ast.literal_eval(node)
     if not isinstance(values, (list, tuple, set)):
         raise ManifestError(f"where: '{ast.unparse(node)}' is not a list of values.")

@@ -115,9 +115,11 @@ class Model:
                 raise SpecError(f"{self.path}: its description names more tokens than the network has.") from None
         else:
             network = self.network
+        from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
+
         try:
             content = network.SerializeToString()
-        except ValueError as error:
+        except (ValueError, EncodeError) as error:  # which of them is up to protobuf's version
             raise BackendError(f"{self.path}: is too large to be opened: {error}.") from None
         del network  # a copy of all weights
         return BoundModel(model=self, channels=resolved, backend=open_backend(form, content, origin=str(self.path)))

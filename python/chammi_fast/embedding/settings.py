@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from chammi_fast.images import Preprocess
     from chammi_fast.runtime.choice import Choice
 
+_KNOWN = {"store": ("float32", "float16"), "mask": ("keep", "drop", "apply"), "unknown": ("error", "mean")}
+
 
 @dataclass(frozen=True)
 class EmbedSettings:
@@ -61,6 +63,9 @@ class EmbedSettings:
     plan: str = ""
 
     def __post_init__(self) -> None:
+        for name, known in _KNOWN.items():
+            if getattr(self, name) not in known:
+                raise ManifestError(f"{name} '{getattr(self, name)}' should be one of {', '.join(known)}.")
         if not self.shard:
             return
         match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", self.shard)

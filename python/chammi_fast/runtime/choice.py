@@ -34,12 +34,14 @@ class Candidate:
     images_per_s : of the network alone; 0 where it was not timed
     accuracy : None for float32
     fault : why it was not taken; empty where it could have been
+    failed : whether the fault was in opening or running it, which may pass, and not in its accuracy
     """
 
     form: Form
     images_per_s: float = 0.0
     accuracy: Accuracy | None = None
     fault: str = ""
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _try(
     except MissingExtraError:
         raise
     except BackendError as error:
-        return Candidate(form, fault=str(error).removeprefix(f"{terms.origin}: ").rstrip("."))
+        return Candidate(form, fault=str(error).removeprefix(f"{terms.origin}: ").rstrip("."), failed=True)
 
 
 def _accuracy(
@@ -201,9 +203,10 @@ def _refusal(accuracy: Accuracy | None, min_cosine: float) -> str:
 
 def _rate(backend: Backend, images: np.ndarray) -> float:
     """Return images per second, of the fastest of a few calls: others may be slowed down by other programs."""
-    images = images[:PART]
-    if backend.form.fixed_batch:
-        images = np.resize(images, (backend.form.fixed_batch, *images.shape[1:]))
+    # A short table is not to decide for long ones, nor streams to go without images. Not a run's whole batch: ONNX
+    # Runtime would take more memory for it than a run in another form does.
+    count = backend.form.fixed_batch or max(PART, 2 * backend.form.streams)
+    images = np.resize(images, (count, *images.shape[1:]))
     shortest, spent, calls = float("inf"), 0.0, 0
     while calls < FEWEST_CALLS or (spent < SHORTEST_S and calls < MOST_CALLS):
         began = time.perf_counter()

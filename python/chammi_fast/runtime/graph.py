@@ -26,7 +26,8 @@ def read_onnx(path: Path) -> tuple[ModelProto, str]:
 
     Returns
     -------
-    The model and the SHA-256 of the file, as hexadecimal digits.
+    The model and the SHA-256 of the file, as hexadecimal digits; with external data, that of the file's bytes
+    followed by the SHA-256 (32 bytes) of each of the external files, in the order of their names.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def read_onnx(path: Path) -> tuple[ModelProto, str]:
     """
     onnx = require("onnx", purpose=PURPOSE)
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from onnx.external_data_helper import load_external_data_for_model
+    from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
     try:
         content = path.read_bytes()
@@ -48,11 +49,16 @@ def read_onnx(path: Path) -> tuple[ModelProto, str]:
         raise SpecError(f"{path}: is not an ONNX file, or is damaged.") from None
     if not model.graph.node or not model.graph.output:
         raise SpecError(f"{path}: is not an ONNX file: it holds no network.")
+    external = {ExternalDataInfo(one).location for one in model.graph.initializer if uses_external_data(one)}
+    digest = hashlib.sha256(content)
     try:
         load_external_data_for_model(model, str(path.parent))
+        for name in sorted(external):
+            with (path.parent / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise SpecError(f"{path}: its external data cannot be read: {error}.") from None
-    return model, hashlib.sha256(content).hexdigest()
+    return model, digest.hexdigest()
 
 
 def embedded_spec(model: ModelProto, *, origin: Path) -> Spec | None:
@@ -84,9 +90,9 @@ def network_inputs(model: ModelProto) -> list[ValueInfoProto]:
 
 
 def static_dimensions(value: ValueInfoProto) -> tuple[int | None, ...]:
-    """Return the shape of an input or output, None for each dimension that is free."""
+    """Return the shape of an input or output, None for each dimension that is free; some exporters write 0 or -1."""
     dimensions = value.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dimensions)
+    return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in dimensions)
 
 
 def weights_sha256(model: ModelProto) -> str:
