@@ -48,7 +48,9 @@ def embed(
     images: Annotated[
         Path | None, typer.Option(help="Where the plate's images lie, if not where the table says.")
     ] = None,
-    crop_size: Annotated[int, typer.Option(min=1, help="Side of the square around each cell, in pixels.")] = 160,
+    crop_size: Annotated[
+        int, typer.Option(min=1, max=16384, help="Side of the square around each cell, in pixels.")
+    ] = 160,
     edge: Annotated[
         Literal["reflect", "constant", "skip"], typer.Option(help="What lies beyond a field's edge.")
     ] = "reflect",
@@ -151,6 +153,9 @@ def embed(
     )
     of_plate = {"locations": locations, "plate-map": plate_map, "images": images, "save-crops": save_crops}
     _belong("plate", plate, of_plate | {"profile": profile})
+    of_crops = {"crop-size": crop_size != 160, "edge": edge != "reflect", "scale": scale != "field"}
+    of_crops |= {"neighbours": neighbours != "keep", "illumination": illumination != "auto"}
+    _belong("plate", plate, {name: given or None for name, given in of_crops.items()})
     _belong("profile", profile, {"control": control, "replicates": replicates})
     if profile is not None and shard:
         raise typer.BadParameter(

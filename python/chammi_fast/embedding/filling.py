@@ -111,7 +111,10 @@ def stream_vectors(files: Files, choice: Choice, job: Job, settings: EmbedSettin
     pace = pace_of(files.named, job, settings, form.fixed_batch or settings.batch_size or USUAL_BATCH)
     for piece in job.work.pieces(settings.shards_of(job.work.shards), pace, None):
         if piece.keys or piece.failures:
-            yield embed_piece(bound, piece, job.work.name)
+            batch = embed_piece(bound, piece, job.work.name)
+            if settings.strict and batch.failures:
+                raise batch.failures[0][1].error()
+            yield batch
         del piece  # or its batch would be kept while the next one is waited for
 
 

@@ -77,10 +77,14 @@ class Inputs:
             If a table cannot be read, or its images do not have the channels.
         """
         if self.plate is not None:
+            if settings.mask != "keep":
+                raise ManifestError(f"mask='{settings.mask}' is for tapes: a plate's images have no mask channel.")
             named = model.resolve(self.channels or "", unknown=settings.unknown)
             plate = self.plate.select([channel.source for channel in named])
             return [Job(PlateWork(plate, self.crops or CropSettings()), self.channels or "", out)]
         if self.manifest is not None:
+            if self.data is not None and not Path(self.data).is_dir():
+                raise ManifestError(f"{self.data}: no such folder.")
             table = table_manifest(self.manifest, root=self.data, where=self.where)
             jobs = [Job(ManifestWork(table), self.channels or "", out)]
         else:
