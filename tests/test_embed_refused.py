@@ -15,7 +15,7 @@ from chammi_fast.cli import app
 from chammi_fast.embedding import EmbedSettings, embed, embed_batches
 from chammi_fast.errors import ChammiFastError, ManifestError
 
-FP32 = {"backend": "onnxruntime", "device": "cpu", "precision": "fp32"}
+FP32: dict[str, Any] = {"backend": "onnxruntime", "device": "cpu", "precision": "fp32"}
 
 
 @pytest.fixture
