@@ -34,7 +34,7 @@ from chammi_fast.chammi import DATA_SETS  # noqa: E402
 from chammi_fast.embedding import EmbedSettings  # noqa: E402
 from chammi_fast.embedding.filling import pace_of  # noqa: E402
 from chammi_fast.embedding.inputs import Inputs  # noqa: E402
-from chammi_fast.images.batches import usable_cpus  # noqa: E402
+from chammi_fast.images.cpus import usable_cpus  # noqa: E402
 from chammi_fast.model import Model, load_model  # noqa: E402
 from chammi_fast.quantisation import Labels, QuantiseReport, QuantiseSettings, quantise  # noqa: E402
 from chammi_fast.quantisation.judging import Judge, Verdict, embed, same_neighbours  # noqa: E402

@@ -172,7 +172,7 @@ def test_a_network_too_large_for_protobuf_is_named(tmp_path: Path) -> None:
     def refuse() -> bytes:
         raise EncodeError("Failed to serialize proto")
 
-    large = replace(model, network=SimpleNamespace(SerializeToString=refuse))
+    large = replace(model, network=SimpleNamespace(SerializeToString=refuse))  # type: ignore[arg-type]
     with pytest.raises(BackendError, match=r"large\.onnx: is too large to be opened: Failed to serialize proto"):
         large.bind("CP/er,nucleus")
 
