@@ -233,6 +233,25 @@ def test_barcodes_give_each_plate_its_map(tmp_path: Path) -> None:
         Plate.from_load_data(path, plate_map=folder)
 
 
+def test_a_plate_map_does_not_rename_plates_wells_and_sites(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", rows_of("P1", ("A01",)))
+    wells = [{"well_position": "A01", "Site": "Broad", "compound": "x"}]
+    plate = Plate.from_load_data(path, plate_map=write_csv(tmp_path / "m.csv", wells))
+    known = Plate.from_load_data(path)
+    for name in ("key", "Metadata_Plate", "Metadata_Well", "Metadata_Site"):
+        assert plate.fields[name] == known.fields[name]
+    assert plate.fields["Metadata_compound"].to_pylist() == ["x", "x"]
+    assert any("Metadata_Site" in remark and "left out" in remark for remark in plate.remarks)
+
+
+def test_one_well_spelt_two_ways_is_one_unit(tmp_path: Path) -> None:
+    rows = [row for well in ("A1", "A01") for row in rows_of("P1", (well,))]
+    for site, row in enumerate(rows):
+        row["Metadata_Site"] = str(site)
+    plate = Plate.from_load_data(write_csv(tmp_path / "t.csv", rows))
+    assert [list(unit.fields) for unit in plate.units()] == [[0, 1, 2, 3]]
+
+
 def test_contradictions_of_plate_maps_are_named(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", [row | {"Metadata_gene": "X"} for row in rows_of("P1", ("A01",))])
     twice = [{"Well": "A01", "gene": "X"}, {"Well": "A1", "gene": "Y"}]

@@ -19,7 +19,7 @@ from chammi_fast.files import is_url
 from chammi_fast.manifest import read_table
 from chammi_fast.plates.cells import TABLE_SUFFIXES
 from chammi_fast.plates.names import PLATE_COLUMNS, SITE_COLUMNS, WELL_COLUMNS, first_of
-from chammi_fast.plates.rows import Reading, Row
+from chammi_fast.plates.rows import PLATE, SITE, WELL, Reading, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +161,11 @@ def _columns(table: pa.Table, path: Path) -> _Columns:
         site=site,
         images=images,
         illumination=illumination,
-        metadata={old: new for old, new in metadata.items() if old == new or new not in taken},
+        metadata={
+            old: new
+            for old, new in metadata.items()
+            if (old == new or new not in taken) and new not in {PLATE, WELL, SITE}
+        },
     )
 
 

@@ -18,7 +18,7 @@ from chammi_fast.plates.folder import read_folder
 from chammi_fast.plates.illumination import illumination_files
 from chammi_fast.plates.load_data import read_load_data
 from chammi_fast.plates.locations import open_locations
-from chammi_fast.plates.names import Place, place
+from chammi_fast.plates.names import Place, place, well_name
 from chammi_fast.plates.patterns import is_pattern
 from chammi_fast.plates.plate_map import read_plate_map
 from chammi_fast.plates.rows import ILLUMINATION, IMAGES, KEY, PLATE, REJECTED, SITE, WELL, Reading
@@ -226,7 +226,8 @@ class Plate:
         Units whose names depend only on plate, well and `fields_per_unit`.
         """
         plates, wells = self.fields[PLATE].to_pylist(), self.fields[WELL].to_pylist()
-        owner = plates if fields_per_unit else list(zip(plates, wells, strict=True))
+        # A1 and A01 are one well.
+        owner = plates if fields_per_unit else list(zip(plates, map(well_name, wells), strict=True))
         for _, group in groupby(range(len(self)), key=lambda index: owner[index]):
             indices = list(group)
             whole = range(indices[0], indices[-1] + 1)
@@ -261,6 +262,10 @@ def open_plate(
         return Plate.from_load_data(
             source, locations=locations, illumination=illumination, plate_map=plate_map, images=images
         )
+    if images is not None:
+        raise ManifestError(
+            f"{source}: images= says where the files of a LoadData table lie: here they are the source."
+        )
     chosen = NO_ILLUMINATION if illumination == AS_LISTED else illumination
     return Plate.from_folder(source, locations=locations, illumination=chosen, plate_map=plate_map)
 
@@ -287,9 +292,15 @@ def _finish(
 
 
 def _annotate(reading: Reading, plate_map: PlateMap) -> None:
+    own = {PLATE, WELL, SITE}
+    if not own.isdisjoint(plate_map.columns):
+        names = ", ".join(name for name in plate_map.columns if name in own)
+        reading.remarks.append(f"{plate_map.origin}: {names} of it is left out: the fields themselves say that.")
     for row in reading.rows:
         values = plate_map.of(row.plate, row.well)
         for name, value in zip(plate_map.columns, values or (None,) * len(plate_map.columns), strict=True):
+            if name in own:
+                continue
             if value is not None and row.metadata.get(name) not in {None, value}:
                 raise ManifestError(
                     f"{plate_map.origin}: says {name} of {row.key} is '{value}', but {row.source} says "
