@@ -308,6 +308,11 @@ def test_a_plate_without_cells_is_refused(screen: Path, tmp_path: Path) -> None:
         embed(plate, tmp_path / "out")
 
 
+def test_neighbours_of_cells_from_a_table_cannot_be_masked(screen: Path, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="only label images and masks say"):
+        embed(opened(screen), tmp_path / "out", CropSettings(24, neighbours="mask"))
+
+
 def test_batches_for_a_loop_of_ones_own(screen: Path, reference: Path) -> None:
     batches = list(
         chammi_fast.embed_batches("demo", plate=opened(screen), channels=CHANNELS, settings=EmbedSettings(**PLAIN))

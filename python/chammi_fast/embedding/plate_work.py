@@ -187,6 +187,11 @@ class PlateWork:
                         visit = visit if broken is None else replace(visit, failed=broken)
                     visits.append(visit)
                     if visit.failed is None:
+                        if self._crops.neighbours == "mask" and visit.cells.labels is None:
+                            raise ManifestError(
+                                f"{visit.field.key}: its neighbours cannot be masked: its cells come from a table, and "
+                                "only label images and masks say which pixels are whose."
+                            )
                         yield _field(visit, sources)
 
     def _visit(self, shard: int, index: int, wanted: set[str] | None) -> _Visit:
