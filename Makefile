@@ -17,7 +17,7 @@ demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
 
 test: $(VENV)/.all
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 install: $(VENV)/.all
 
