@@ -248,11 +248,27 @@ def test_a_cell_without_a_centre_keeps_its_place(tmp_path: Path, table: Path) ->
 
 
 def test_object_numbers_name_one_cell_each(tmp_path: Path, table: Path) -> None:
-    rows = [{"Metadata_Well": "A01", "Metadata_Site": site, "x": 1, "y": 1, "label": 7} for site in (1, 1, 2)]
+    rows = [{"Metadata_Well": "A01", "Metadata_Site": site, "x": 1, "y": 1, "object_number": 7} for site in (1, 1, 2)]
     plate = Plate.from_load_data(table, locations=write_csv(tmp_path / "cells.csv", rows))
     with pytest.raises(ManifestError, match=r"cells\.csv: the field P1/A01/1 has the object number 7 twice"):
         plate.cells(0)
     assert plate.cells(1).object_numbers.tolist() == [7]
+
+
+def test_a_label_is_a_class_of_cells_not_their_number(tmp_path: Path, table: Path) -> None:
+    rows = [{"Metadata_Well": "A01", "Metadata_Site": 1, "x": 1, "y": 1, "label": label} for label in ("G1", "M", "M")]
+    plate = Plate.from_load_data(table, locations=write_csv(tmp_path / "cells.csv", rows))
+    assert plate.cells(0).object_numbers.tolist() == [1, 2, 3]
+
+
+def test_a_fault_far_down_is_named_by_its_row(tmp_path: Path, table: Path) -> None:
+    row = "A01,1,3,4,"
+    path = tmp_path / "cells.csv"
+    lines = [f"{row}{number}" for number in range(1, 150_001)]
+    lines[120_000] = row
+    path.write_text("Metadata_Well,Metadata_Site,x,y,object_number\n" + "\n".join(lines) + "\n")
+    with pytest.raises(ManifestError, match=r"column 'object_number': row 120001 holds no whole number"):
+        Plate.from_load_data(table, locations=path).cells(0)
 
 
 def test_memory_does_not_grow_with_the_number_of_cells(tmp_path: Path, table: Path) -> None:

@@ -120,11 +120,13 @@ class BigTable:
         return file, starts, strays
 
     def _records(self) -> Iterator[npt.NDArray[Any]]:
+        before = 0
         for batch in stream_columns(self._path, self._columns.all, self._keys.columns):
-            yield _records(batch, self._columns, self._keys, self._path)
+            yield _records(batch, self._columns, self._keys, self._path, before)
+            before += batch.num_rows
 
 
-def _records(batch: pa.RecordBatch, columns: CellColumns, keys: _Keys, origin: Path) -> npt.NDArray[Any]:
+def _records(batch: pa.RecordBatch, columns: CellColumns, keys: _Keys, origin: Path, before: int) -> npt.NDArray[Any]:
     texts = [pc.fill_null(batch.column(name), "") for name in keys.columns]
     joined = pc.dictionary_encode(pc.binary_join_element_wise(*texts, _SEPARATOR))
     fields = np.array([keys.field(text) for text in joined.dictionary.to_pylist()], dtype=np.int32)
@@ -132,7 +134,7 @@ def _records(batch: pa.RecordBatch, columns: CellColumns, keys: _Keys, origin: P
     if batch.num_rows:
         records["field"] = fields[joined.indices.to_numpy(zero_copy_only=False)]
     values = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in columns.all}
-    cells = cells_from(columns, values, origin)
+    cells = cells_from(columns, values, origin, before=before)
     records["number"] = cells.object_numbers
     records["centre"] = cells.centres_px
     records["box"] = NO_BOX if cells.boxes_px is None else cells.boxes_px

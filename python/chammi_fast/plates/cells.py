@@ -34,7 +34,7 @@ _BOXES = ("Nuclei_AreaShape_BoundingBox{}", "AreaShape_BoundingBox{}", "Metadata
 _CORNERS = ("Minimum_X", "Minimum_Y", "Maximum_X", "Maximum_Y")
 _NUMBERS = (
     "Nuclei_Number_Object_Number", "Number_Object_Number", "Metadata_Nuclei_Number_Object_Number",
-    "Nuclei_ObjectNumber", "Metadata_ObjectNumber", "ObjectNumber", "object_number", "label",
+    "Nuclei_ObjectNumber", "Metadata_ObjectNumber", "ObjectNumber", "object_number",
 )  # fmt: skip
 NO_BOX = -1
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet", ".pq")
@@ -159,13 +159,13 @@ def read_cells(path: Path) -> Cells:
     return cells_from(columns, dict(zip(columns.all, values, strict=True)), path)
 
 
-def cells_from(columns: CellColumns, values: dict[str, Any], origin: Path) -> Cells:
-    """Make cells of columns of float64 with NaN for empty cells."""
+def cells_from(columns: CellColumns, values: dict[str, Any], origin: Path, *, before: int = 0) -> Cells:
+    """Make cells of columns of float64 with NaN for empty cells; `before` rows of the table came earlier."""
     centres = np.stack([values[columns.x], values[columns.y]], axis=1).astype(np.float64)
     if columns.number is None:
         numbers = np.arange(1, len(centres) + 1, dtype=np.int64)
     else:
-        numbers = whole(values[columns.number], origin, columns.number)
+        numbers = whole(values[columns.number], origin, columns.number, before=before)
     boxes = None
     if columns.boxes is not None:
         corners = np.stack([values[name] for name in columns.boxes], axis=1)
@@ -173,8 +173,8 @@ def cells_from(columns: CellColumns, values: dict[str, Any], origin: Path) -> Ce
     return Cells(numbers, centres, boxes)
 
 
-def whole(values: npt.NDArray[np.float64], origin: Path, column: str) -> Numbers:
-    """Return numbers as int64.
+def whole(values: npt.NDArray[np.float64], origin: Path, column: str, *, before: int = 0) -> Numbers:
+    """Return numbers as int64; `before` rows of the table came earlier.
 
     Raises
     ------
@@ -183,8 +183,10 @@ def whole(values: npt.NDArray[np.float64], origin: Path, column: str) -> Numbers
     """
     wrong = ~np.isfinite(values) | (values != np.floor(values))
     if wrong.any():
-        row = int(np.argmax(wrong)) + 1
-        raise ManifestError(f"{origin}: column '{column}': row {row} holds no whole number but {values[row - 1]}.")
+        row = int(np.argmax(wrong))
+        raise ManifestError(
+            f"{origin}: column '{column}': row {before + row + 1} holds no whole number but {values[row]}."
+        )
     return values.astype(np.int64)
 
 
