@@ -1,5 +1,8 @@
 # chammi_compression: libzstd, and at least one of ISA-L and libdeflate for zlib streams.
 add_library(chammi_compression INTERFACE)
+if(CHAMMI_FAST_BUNDLE)  # archives where there are any; auditwheel takes the others into the wheel
+  list(PREPEND CMAKE_FIND_LIBRARY_SUFFIXES .a)
+endif()
 
 find_path(ZSTD_INCLUDE_DIR zstd.h)
 find_library(ZSTD_LIBRARY zstd)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from chammi_fast import _core
+from chammi_fast.cli.version import describe
 
 HEAVY = ("torch", "onnxruntime", "openvino", "faiss", "pandas", "pyarrow", "onnx", "timm")
 
@@ -43,7 +48,31 @@ def test_help_and_version() -> None:
     for command in ("demo", "embed", "evaluate", "check", "synth", "export"):
         assert command in result.stdout
         assert chammi_fast(command, "--help").returncode == 0
-    assert chammi_fast("--version").stdout.startswith("chammi-fast 0.")
+
+
+def test_version_names_what_is_built_in_and_installed() -> None:
+    first, *lines = chammi_fast("--version").stdout.splitlines()
+    assert first == f"chammi-fast {metadata.version('chammi-fast')}"
+    said = dict(line.split(maxsplit=1) for line in lines)
+    assert list(said) == ["python", "core", "codecs", "backends", "search"]
+    assert said["core"].split(",")[0] == _core.isa()
+    assert any(library in said["core"] for library in ("ISA-L", "libdeflate"))
+    assert re.search(r"zstd \d+\.\d+\.\d+", said["codecs"])
+    assert f"onnxruntime {metadata.version('onnxruntime')}" in said["backends"]
+    assert f"openvino {metadata.version('openvino')}" in said["backends"]
+    assert "faiss-" in said["search"]
+
+
+def test_version_of_a_bare_installation_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    assert describe().count("chammi-fast[cpu]") == 2
+
+
+def test_version_stays_light() -> None:
+    assert loaded_by("from chammi_fast.cli.version import describe; describe()") == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "chammi/codecs.hpp"
 #include "chammi/kernels.hpp"
 #include "chammi/unpack.hpp"
 
@@ -50,6 +51,14 @@ std::string describe(const Status& status) {
         rest.remove_prefix(gap + 2);
     }
     return text;
+}
+
+py::dict versions_of_codecs() {
+    py::dict versions;
+    for (const CodecLibrary& codec : codecs()) {
+        versions[py::str(codec.name)] = codec.version;
+    }
+    return versions;
 }
 
 std::string_view use_instruction_set(const std::string& name) {
@@ -116,6 +125,7 @@ PYBIND11_MODULE(_core, module) {
     bindings::register_images(module);
     bindings::register_batch(module);
     bindings::register_fields(module);
+    module.def("codecs", &bindings::versions_of_codecs);
     module.def("isa", [] { return kernels().name; });
     module.def("use_isa", &bindings::use_instruction_set, pybind11::arg("name"));
     module.def("inflate", [] { return inflate_in_use() == InflateLibrary::isal ? "isal" : "libdeflate"; });

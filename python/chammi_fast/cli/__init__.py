@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from chammi_fast import __version__
 from chammi_fast.cli import (
     bench,
     check,
@@ -68,14 +67,22 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"chammi-fast {__version__}\n")
+        from chammi_fast.cli.version import describe
+
+        sys.stdout.write(f"{describe()}\n")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the versions of this program, its codecs and backends, and stop.",
+        ),
     ] = False,
 ) -> None:
     pass
