@@ -19,6 +19,9 @@ def report(
         list[str] | None,
         typer.Option(help="Column that tells batches apart (repeatable); by default plate and the like."),
     ] = None,
+    profiles: Annotated[
+        list[Path] | None, typer.Option(help="Folder that profile left, to be shown too; may be repeated.")
+    ] = None,
     map_cells: Annotated[int, typer.Option(min=1, help="At most about so many cells on the maps.")] = 2000,
 ) -> None:
     """Show scores: one self-contained HTML page, and its figures as PNG and SVG.
@@ -35,6 +38,7 @@ def report(
             out,
             batch=batch or (),
             map_cells=map_cells,
+            profiles=profiles or (),
             progress=status.update,
         )
     size = made.page.stat().st_size / 1e6

@@ -65,6 +65,7 @@ def report(
     *,
     batch: Sequence[str] = (),
     map_cells: int = 2000,
+    profiles: str | Path | Sequence[str | Path] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Make a report of one or several evaluations.
@@ -79,12 +80,13 @@ def report(
     batch : columns whose values tell batches apart; by default those called plate, batch, source, well and the like
     map_cells : at most about so many cells are put on the maps one can walk over; each makes the page larger by
         somewhat under 1 KB per channel
+    profiles : folders that `chammi_fast.profile` left, or one of them, to be shown in a section of their own
     progress : called with what is being done
 
     Raises
     ------
     ReportError
-        If no results are named, or a folder twice.
+        If no results are named, a folder is named twice, or one of `profiles` holds no profiles.
     EvaluationError
         If a folder does not hold the results of an evaluation.
     MissingExtraError
@@ -98,10 +100,14 @@ def report(
         require(module, purpose="a report")
     load_umap()
     from chammi_fast.reporting.build import Settings, build
+    from chammi_fast.reporting.profile_folders import read_folders
     from chammi_fast.reporting.results import read_results
 
-    folders = [results] if isinstance(results, str | Path) else list(results)
-    settings = Settings(tuple(batch), map_cells)
-    read = read_results(folders)
+    read = read_results(_listed(results))
+    settings = Settings(tuple(batch), map_cells, tuple(read_folders(_listed(profiles))))
     page, figures = build(read, Path(out), settings, progress or (lambda _: None))
     return Report(page, tuple(figures), {one.name: one.scores for one in read})
+
+
+def _listed(folders: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [folders] if isinstance(folders, str | Path) else list(folders)

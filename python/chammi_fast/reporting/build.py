@@ -13,12 +13,14 @@ from chammi_fast.reporting.cells import read_cells
 from chammi_fast.reporting.contents import make_page
 from chammi_fast.reporting.figures import draw_maps, draw_scores
 from chammi_fast.reporting.page import render
+from chammi_fast.reporting.profiles import with_profiles
 from chammi_fast.reporting.projection import FEWEST_ROWS, Map, map_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from chammi_fast.reporting.drawing import Figure
+    from chammi_fast.reporting.profile_folders import ProfileFolder
     from chammi_fast.reporting.results import Result
 
 PAGE_FILE, FIGURES_FOLDER = "report.html", "figures"
@@ -33,10 +35,12 @@ class Settings:
     ----------
     batch : columns that tell batches apart; by default those whose names say so
     map_cells : at most about so many cells are shown on the maps of all data sets together
+    profiles : folders of profiles, as they were read
     """
 
     batch: tuple[str, ...] = ()
     map_cells: int = 2000
+    profiles: tuple[ProfileFolder, ...] = ()
 
 
 def build(
@@ -53,6 +57,10 @@ def build(
     drawn += draw_maps(maps, figures_folder)
     progress("picturing cells")
     page = make_page(results, drawn, maps, reasons, benchmark=benchmark)
+    if settings.profiles:
+        progress("drawing profiles")
+        page = with_profiles(page, settings.profiles, figures_folder)
+        drawn += [figure for part in page.profiles for figure in part.drawn]
     progress("writing the page")
     renewed = (out / PAGE_FILE).exists()
     write_text(out / PAGE_FILE, render(page))

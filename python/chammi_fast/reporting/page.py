@@ -45,6 +45,25 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class ProfilesPart:
+    """What the page says about one folder of profiles.
+
+    Attributes
+    ----------
+    lead : what was made of what, in a sentence
+    rankings : by replicates, by mechanism, where they were judged
+    drawn : its figures, each in a group of its own
+    notes : what was left out, and what is not there
+    """
+
+    name: str
+    lead: str
+    rankings: list[Table]
+    drawn: list[Figure]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class Page:
     """What stands on the page; ``assets/page.html.j2`` says where.
 
@@ -76,6 +95,8 @@ class Page:
     predicting: Table | None = None
     excluding: Table | None = None
     batch_notes: list[str] = field(default_factory=list)
+    profiles: list[ProfilesPart] = field(default_factory=list)
+    judgements: Table | None = None
 
     version: str = chammi_fast.__version__
     made_at: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d, %H:%M UTC"))
@@ -96,6 +117,7 @@ class Page:
             ("umap", "UMAP"),
             ("map", "Cells"),
             ("batches", "Batch effects"),
+            *([("profiles", "Profiles")] if self.profiles else []),
             ("provenance", "Provenance"),
         ]
 

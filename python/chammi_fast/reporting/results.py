@@ -47,20 +47,26 @@ def read_results(folders: Sequence[str | Path]) -> list[Result]:
         If one does not hold the results of an evaluation.
     """
     paths = [Path(folder) for folder in folders]
-    resolved = [path.resolve() for path in paths]
     if not paths:
         raise ReportError("name at least one folder of results.")
-    repeated = next((path for place, path in enumerate(resolved) if path in resolved[:place]), None)
-    if repeated is not None:
-        raise ReportError(f"{repeated}: is named twice among the results.")
-    names = _names(resolved)
     return [
         Result(name, path, scores := read_scores(path), _features(path, scores.features))
-        for name, path in zip(names, paths, strict=True)
+        for name, path in zip(folder_names(paths, "results"), paths, strict=True)
     ]
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def folder_names(folders: Sequence[Path], what: str) -> list[str]:
+    """Give each folder the shortest name that tells it from the others.
+
+    Raises
+    ------
+    ReportError
+        If one is named twice.
+    """
+    paths = [folder.resolve() for folder in folders]
+    repeated = next((path for place, path in enumerate(paths) if path in paths[:place]), None)
+    if repeated is not None:
+        raise ReportError(f"{repeated}: is named twice among the {what}.")
     depth = 1
     while True:
         names = ["/".join(path.parts[-depth:]) or str(path) for path in paths]

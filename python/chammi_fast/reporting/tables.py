@@ -50,6 +50,7 @@ class Table:
     name : its id on the page
     columns : headings; the first `words` of them are words, the others numbers
     left_out : rows that are not shown because there are too many
+    file : where all rows are
     """
 
     name: str
@@ -58,6 +59,7 @@ class Table:
     rows: tuple[Row, ...]
     words: int = 1
     left_out: int = 0
+    file: str = "scores.json"
 
     @property
     def kinds(self) -> list[str]:
