@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-restart prove-screen prove-sbs prove-synthetic prove-gpu-extra test-gpu clean help
+.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-restart prove-screen prove-sbs prove-synthetic prove-gpu-extra test-gpu wheel clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -133,6 +133,14 @@ $(VENV)/.docs: pyproject.toml | $(VENV)/.made
 # make demo-model  train the packaged demo network again (about ten minutes on two cores)
 demo-model: $(VENV)/.all
 	$(BIN)/python scripts/train_demo_model.py
+
+# make wheel  the source distribution and a manylinux wheel of it in dist/, checked
+wheel: $(VENV)/.release
+	scripts/build-wheel $(BIN)
+
+$(VENV)/.release: pyproject.toml | $(VENV)/.made
+	$(BIN)/python -m pip install -q --group release
+	@touch $@
 
 # make clean  remove everything that make made
 clean:
