@@ -30,7 +30,7 @@ $(VENV)/.cpu: $(BUILD) | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.all: $(BUILD) | $(VENV)/.made
-	$(BIN)/python -m pip install -q -e '.[all-cpu,train]' --group test --group peers --group lint --group native
+	$(BIN)/python -m pip install -q -e '.[all-cpu,train]' --group test --group peers --group lint --group native --group docs
 	@touch $@ $(VENV)/.cpu
 
 $(VENV)/.made:
