@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-restart prove-screen prove-sbs prove-synthetic prove-gpu-extra test-gpu wheel clean help
+.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-restart prove-screen prove-sbs prove-synthetic prove-gpu-extra prove-wheel test-gpu wheel clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -137,6 +137,10 @@ demo-model: $(VENV)/.all
 # make wheel  the source distribution and a manylinux wheel of it in dist/, checked
 wheel: $(VENV)/.release
 	scripts/build-wheel $(BIN)
+
+# make prove-wheel  run the wheel where there is no compiler (debootstrap, root); records the result (SHORT=1: in a fresh venv)
+prove-wheel: wheel
+	$(BIN)/python scripts/prove_wheel.py $$(ls -t dist/*.whl | head -n 1) $(if $(SHORT),--short)
 
 $(VENV)/.release: pyproject.toml | $(VENV)/.made
 	$(BIN)/python -m pip install -q --group release
