@@ -261,6 +261,15 @@ def test_a_label_is_a_class_of_cells_not_their_number(tmp_path: Path, table: Pat
     assert plate.cells(0).object_numbers.tolist() == [1, 2, 3]
 
 
+def test_a_label_beside_a_centroid_is_scikit_images_number(tmp_path: Path, table: Path) -> None:
+    """The columns that regionprops_table writes."""
+    measured = measure.regionprops_table(ellipses(1), properties=("label", "centroid", "bbox"))
+    rows = [dict(zip(measured, values, strict=True)) for values in zip(*measured.values(), strict=True)]
+    rows = [{"Metadata_Well": "A01", "Metadata_Site": 1, **row} for row in rows]
+    plate = Plate.from_load_data(table, locations=write_csv(tmp_path / "cells.csv", rows))
+    assert plate.cells(0).object_numbers.tolist() == list(props(ellipses(1)))
+
+
 def test_a_fault_far_down_is_named_by_its_row(tmp_path: Path, table: Path) -> None:
     row = "A01,1,3,4,"
     path = tmp_path / "cells.csv"
@@ -378,6 +387,13 @@ def test_kinds_of_masks_are_told_apart(tmp_path: Path) -> None:
         assert cells.labels is not None
         assert cells.labels.dtype == np.int32
         assert np.array_equal(cells.labels > 0, labels > 0)
+    # A label image with one object is one, however small that is; a mask shows that it is none by a second piece.
+    pieces = np.zeros((40, 40), np.uint8)
+    pieces[3:8, 3:8] = 1
+    assert read_mask(write_tiff(tmp_path / "one.tif", pieces), Masks(tmp_path)).object_numbers.tolist() == [1]
+    pieces[20:30, 20:30] = 1
+    two = write_tiff(tmp_path / "two.tif", pieces)
+    assert read_mask(two, Masks(tmp_path)).boxes_px.tolist() == [[20, 20, 30, 30]]  # type: ignore[union-attr]
     # A single object may have any number; told that it is a label, it keeps it.
     single = write_tiff(tmp_path / "single.tif", (labels == labels.max()).astype(np.uint8) * 255)
     assert read_mask(single, Masks(tmp_path, kind="labels")).object_numbers.tolist() == [255]

@@ -30,6 +30,7 @@ _CENTRES = (
     "Nuclei_AreaShape_Center_{}", "AreaShape_Center_{}", "Cells_Location_Center_{}", "centre_{}_px", "center_{}_px",
     "centre_{}", "center_{}", "{}",
 )  # fmt: skip
+_CENTROID = ("centroid-1", "centroid-0")
 _BOXES = ("Nuclei_AreaShape_BoundingBox{}", "AreaShape_BoundingBox{}", "Metadata_Nuclei_AreaShape_BoundingBox{}")
 _CORNERS = ("Minimum_X", "Minimum_Y", "Maximum_X", "Maximum_Y")
 _NUMBERS = (
@@ -86,18 +87,20 @@ def cell_columns(names: Sequence[str], origin: Path) -> CellColumns:
         If no pair of columns holds centres.
     """
     pairs = [(each.format(x), each.format(y)) for each in _CENTRES for x, y in (("X", "Y"), ("x", "y"))]
-    pair = next((pair for pair in [*pairs, ("centroid-1", "centroid-0")] if set(pair) <= set(names)), None)
+    pair = next((pair for pair in [*pairs, _CENTROID] if set(pair) <= set(names)), None)
     if pair is None:
         raise ManifestError(
             f"{origin}: no columns hold the cells' centres; looked for Nuclei_Location_Center_X and _Y, "
             f"Location_Center_X and _Y, AreaShape_Center_X and _Y, center_x and center_y, x and y."
         )
+    # Elsewhere `label` may be anything, such as a class.
+    numbers = (*_NUMBERS, "label") if pair == _CENTROID else _NUMBERS
     boxes = [tuple(each.format(corner) for corner in _CORNERS) for each in _BOXES]
     boxes.append(("bbox-1", "bbox-0", "bbox-3", "bbox-2"))
     return CellColumns(
         x=pair[0],
         y=pair[1],
-        number=first_of(_NUMBERS, names),
+        number=first_of(numbers, names),
         boxes=next((four for four in boxes if set(four) <= set(names)), None),
     )
 

@@ -32,8 +32,8 @@ class Masks:
     where : folder or pattern (`chammi_fast.plates.patterns`) of one image per field
     kind : "labels": a pixel's value is its object's number; "binary": objects are what is not 0 and hangs together,
         corners included; "outlines": objects are what lines enclose, together with their lines; "auto": an image of
-        several samples has outlines, one whose only value beside 0 is 1 or the largest of its type is binary, others
-        have labels
+        several samples has outlines, one whose only value beside 0 is 255, the largest of its type, or 1 in several
+        pieces is binary, others have labels
     smallest_px : objects of a binary mask or a drawing that have fewer pixels are left out
     """
 
@@ -110,7 +110,10 @@ def _kind_of(image: npt.NDArray[Any]) -> MaskKind:
     values = np.unique(image)
     marks = [int(value) for value in values if value != 0]
     full = np.iinfo(image.dtype).max if image.dtype.kind in "ui" else 1
-    return "binary" if len(marks) == 1 and marks[0] in {1, 255, full} else "labels"
+    if marks == [1] and full != 1:
+        # A label image of a field with one object; were it a mask, that would be object 1 as well.
+        return "labels" if _ndimage().label(image, structure=_BY_CORNERS)[1] == 1 else "binary"
+    return "binary" if len(marks) == 1 and marks[0] in {255, full} else "labels"
 
 
 def _without_small(labels: Labels, smallest_px: int) -> Labels:
