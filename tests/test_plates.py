@@ -81,7 +81,7 @@ def test_the_real_table_of_a_jump_plate(shared_data: Path) -> None:
     assert plate.field(1).images[1] == f"{images}/r01c01f02p01-ch5sk1fk1fl1.tiff"
     assert plate.field(1).illumination[1] == f"{batch}/illum/BR00126114/BR00126114_IllumDNA.npy"
     assert plate.field(1).metadata["Metadata_Source"] == "source_4"
-    assert [unit.name for unit in plate.units()] == ["BR00126114-A01"]
+    assert [unit.fields for unit in plate.units()] == [range(len(plate))]
 
 
 def test_the_real_index_of_a_deepprofiler_project(shared_data: Path) -> None:
@@ -159,19 +159,14 @@ def test_channels_are_chosen_and_ordered_by_name(tmp_path: Path) -> None:
         plate.select(["GFP"])
 
 
-def test_units_have_stable_names_and_cover_every_field_once(tmp_path: Path) -> None:
+def test_units_are_the_same_again_and_cover_every_field_once(tmp_path: Path) -> None:
     rows = rows_of("P1") + rows_of("P 2/x", ("A01",), 3)
     plate = Plate.from_load_data(write_csv(tmp_path / "t.csv", rows))
     again = Plate.from_load_data(write_csv(tmp_path / "u.csv", rows[::-1]))
     units = list(plate.units())
-    assert [unit.name for unit in units] == ["P%202%2Fx-A01", "P1-A01", "P1-A02", "P1-B2", "P1-B10"]
-    assert [(unit.name, unit.fields) for unit in again.units()] == [(unit.name, unit.fields) for unit in units]
-    for size in (1, 3, 100):
-        parts = list(plate.units(size))
-        assert [index for unit in parts for index in unit.fields] == list(range(len(plate)))
-        assert len({unit.name for unit in parts}) == len(parts)
-        assert max(len(unit.fields) for unit in parts) <= size
-    assert [unit.name for unit in plate.units(3)] == ["P%202%2Fx-00000", "P1-00000", "P1-00001", "P1-00002"]
+    assert [unit.fields for unit in units] == [range(3), *(range(first, first + 2) for first in (3, 5, 7, 9))]
+    assert list(again.units()) == units
+    assert again.fields["key"] == plate.fields["key"]
 
 
 @pytest.mark.parametrize(
@@ -250,6 +245,33 @@ def test_one_well_spelt_two_ways_is_one_unit(tmp_path: Path) -> None:
         row["Metadata_Site"] = str(site)
     plate = Plate.from_load_data(write_csv(tmp_path / "t.csv", rows))
     assert [list(unit.fields) for unit in plate.units()] == [[0, 1, 2, 3]]
+    # Profiles are grouped by this column.
+    assert plate.fields["Metadata_Well"].to_pylist() == ["A1"] * 4
+    assert plate.fields["key"].to_pylist() == [f"P1/A1/{site}" for site in range(4)]
+
+
+def test_columns_of_a_table_do_not_rename_fields(tmp_path: Path) -> None:
+    """Their site is in Metadata_Field, so that Site is another column."""
+    rows = [row | {"Metadata_Field": row["Metadata_Site"], "Site": "Broad"} for row in rows_of("P1", ("A01",))]
+    for row in rows:
+        del row["Metadata_Site"]
+    plate = Plate.from_load_data(write_csv(tmp_path / "t.csv", rows))
+    assert plate.fields["Metadata_Site"].to_pylist() == [1, 2]
+    assert plate.fields["key"].to_pylist() == ["P1/A01/1", "P1/A01/2"]
+    assert any("t.csv: the column 'Site' is left out" in remark for remark in plate.remarks)
+
+
+def test_parts_of_file_names_do_not_rename_fields(tmp_path: Path) -> None:
+    (tmp_path / "P1").mkdir()
+    (tmp_path / "P1" / "x_A01_DNA.tif").touch()
+    plate = Plate.from_folder(f"{tmp_path}/{{plate}}/{{Plate}}_{{well}}_{{channel}}.tif")
+    assert plate.fields["Metadata_Plate"].to_pylist() == ["P1"]
+
+
+def test_images_elsewhere_are_for_tables(tmp_path: Path) -> None:
+    (tmp_path / "A01_1_DNA.tif").touch()
+    with pytest.raises(ManifestError, match="images= says where the files of a LoadData table lie"):
+        open_plate(f"{tmp_path}/{{well}}_{{site}}_{{channel}}.tif", images=tmp_path / "nowhere")
 
 
 def test_contradictions_of_plate_maps_are_named(tmp_path: Path) -> None:

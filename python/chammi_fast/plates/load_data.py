@@ -105,6 +105,11 @@ def _read_one(path: Path, images: Path | None) -> Reading:
     reading = Reading(str(path), list(columns.images))
     if columns.plate is None:
         reading.remarks.append(f"{path}: has no column Metadata_Plate; the plate is called '{_stem(path)}'.")
+    reading.remarks += [
+        f"{path}: the column '{old}' is left out, as {new} is taken from another."
+        for old, new in columns.metadata.items()
+        if new in {PLATE, WELL, SITE}
+    ]
     relocated = Relocated(path, images)
     for number, values in enumerate(table.to_pylist(), start=1):
         plate = _stem(path) if columns.plate is None else values[columns.plate]
@@ -161,11 +166,7 @@ def _columns(table: pa.Table, path: Path) -> _Columns:
         site=site,
         images=images,
         illumination=illumination,
-        metadata={
-            old: new
-            for old, new in metadata.items()
-            if (old == new or new not in taken) and new not in {PLATE, WELL, SITE}
-        },
+        metadata={old: new for old, new in metadata.items() if old == new or new not in taken},
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import field as dataclass_field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from chammi_fast.plates.folder import read_folder
 from chammi_fast.plates.illumination import illumination_files
 from chammi_fast.plates.load_data import read_load_data
 from chammi_fast.plates.locations import open_locations
-from chammi_fast.plates.names import Place, place, well_name
+from chammi_fast.plates.names import Place, place
 from chammi_fast.plates.patterns import is_pattern
 from chammi_fast.plates.plate_map import read_plate_map
 from chammi_fast.plates.rows import ILLUMINATION, IMAGES, KEY, PLATE, REJECTED, SITE, WELL, Reading
@@ -61,11 +60,9 @@ class Unit:
 
     Attributes
     ----------
-    name : the same whenever the same plate is read; fit to be part of a file's name
     fields : rows of `Plate.fields`
     """
 
-    name: str
     fields: range
 
 
@@ -214,29 +211,13 @@ class Plate:
             fields = fields.set_column(column, name, pa.array(chosen, pa.list_(pa.string())))
         return replace(self, channels=tuple(channels), fields=fields)
 
-    def units(self, fields_per_unit: int | None = None) -> Iterator[Unit]:
-        """Divide the fields into units of work, in the plate's order.
-
-        Parameters
-        ----------
-        fields_per_unit : at most so many consecutive fields of one plate; by default one unit is one well
-
-        Yields
-        ------
-        Units whose names depend only on plate, well and `fields_per_unit`.
-        """
+    def units(self) -> Iterator[Unit]:
+        """Divide the fields into units of work, one per well, in the plate's order."""
         plates, wells = self.fields[PLATE].to_pylist(), self.fields[WELL].to_pylist()
-        # A1 and A01 are one well.
-        owner = plates if fields_per_unit else list(zip(plates, map(well_name, wells), strict=True))
+        owner = list(zip(plates, wells, strict=True))
         for _, group in groupby(range(len(self)), key=lambda index: owner[index]):
             indices = list(group)
-            whole = range(indices[0], indices[-1] + 1)
-            if not fields_per_unit:
-                yield Unit(_file_name(plates[whole.start], wells[whole.start]), whole)
-                continue
-            for part, first in enumerate(range(whole.start, whole.stop, fields_per_unit)):
-                some = range(first, min(first + fields_per_unit, whole.stop))
-                yield Unit(_file_name(plates[first], f"{part:05d}"), some)
+            yield Unit(range(indices[0], indices[-1] + 1))
 
     def places(self) -> list[Place]:
         """Return plate, well and site of each field in the one way of writing that tables are joined by."""
@@ -325,11 +306,6 @@ def _illuminate(reading: Reading, where: str | Path) -> None:
 def _places(fields: pa.Table) -> list[Place]:
     columns = (fields[name].to_pylist() for name in (PLATE, WELL, SITE))
     return [place(plate, well, str(site)) for plate, well, site in zip(*columns, strict=True)]
-
-
-def _file_name(*parts: str) -> str:
-    # Escaped, not replaced: plates called "P 1" and "P_1" must not share a name.
-    return "-".join(quote(part, safe="") for part in parts)
 
 
 def _and(names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -77,7 +77,7 @@ class Reading:
     def without_repetitions(self) -> None:
         """Keep one of rows that say the same, and none of those that name different files for one field.
 
-        Sorts the rows by plate, well and site.
+        Sorts the rows by plate, well and site, and writes each well as in its first row.
         """
         by_place: dict[Place, list[Row]] = defaultdict(list)
         for row in self.rows:
@@ -93,7 +93,9 @@ class Reading:
             numbers = ", ".join(str(row.number) for row in rows)
             for row in rows:
                 self.reject(row, f"rows {numbers} are the same plate, well and site with different contents")
-        self.rows = sorted(kept, key=lambda row: reading_order(*row.place))
+        kept.sort(key=lambda row: reading_order(*row.place))
+        spelt: dict[tuple[str, str], str] = {}
+        self.rows = [replace(row, well=spelt.setdefault(row.place[:2], row.well)) for row in kept]
 
     def fields(self) -> pa.Table:
         """Return the table of fields (`chammi_fast.plates.Plate.fields`).
@@ -106,7 +108,8 @@ class Reading:
         if not self.rows:
             first = f"; the first row left out: {self.rejected[0]['cause']}" if self.rejected else ""
             raise ManifestError(f"{self.origin}: has no field of view that can be used{first}.")
-        names = dict.fromkeys(name for row in self.rows for name in row.metadata)
+        own = {PLATE, WELL, SITE}
+        names = dict.fromkeys(name for row in self.rows for name in row.metadata if name not in own)
         columns: dict[str, Any] = {
             KEY: pa.array([row.key for row in self.rows], pa.string()),
             PLATE: pa.array([row.plate for row in self.rows], pa.string()),
