@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from chammi_fast.embedding import EmbedSettings, Plan, embed
+from chammi_fast.embedding import EmbedSettings, embed
+from chammi_fast.embedding.inputs import Inputs
+from chammi_fast.embedding.planning import plan_of
 from chammi_fast.errors import BackendError
 from chammi_fast.model import load_model
 from chammi_fast.spec import parse_spec
@@ -62,19 +64,10 @@ def run_whole(files: Files, candidate: Candidate, images: ImageSet, count: int) 
     BackendError
         If the process ends without a result.
     """
-    form = candidate.form
-    plan = Plan(
-        model_sha256=files.of(form.precision).sha256,
-        backend=form.backend,
-        device=form.device,
-        precision=form.precision,
-        fixed_batch=form.fixed_batch,
-        accuracy=candidate.accuracy,
-        shards={},
-    )
     with tempfile.TemporaryDirectory() as folder:
         table = images.write_table(Path(folder) / "images", count)
-        plan_file = Path(folder) / "plan.json"
+        jobs = Inputs(manifest=table, channels=images.channels).jobs(files.named, Path(folder), EmbedSettings())
+        plan, plan_file = plan_of(files, candidate, jobs), Path(folder) / "plan.json"
         plan_file.write_bytes(msgspec.json.encode(plan))
         order = Order(
             model=str(files.named.path),

@@ -76,9 +76,17 @@ def make_plan(
 ) -> Plan:
     """Settle the form of a run and write it down."""
     make_folder(path.parent)
-    taken = settle(files, _tasks(files, jobs, settings), settings.wish, settings.min_cosine, told).taken
+    plan = plan_of(
+        files, settle(files, _tasks(files, jobs, settings), settings.wish, settings.min_cosine, told).taken, jobs
+    )
+    write_text(path, msgspec.json.format(msgspec.json.encode(plan), indent=2).decode() + "\n")
+    return plan
+
+
+def plan_of(files: Files, taken: Candidate, jobs: Sequence[Job]) -> Plan:
+    """Return the plan of jobs that run in a form that was taken."""
     form = taken.form
-    plan = Plan(
+    return Plan(
         model_sha256=files.of(form.precision).sha256,
         backend=form.backend,
         device=form.device,
@@ -87,8 +95,6 @@ def make_plan(
         accuracy=taken.accuracy,
         shards={job.work.name: job.work.shards for job in jobs},
     )
-    write_text(path, msgspec.json.format(msgspec.json.encode(plan), indent=2).decode() + "\n")
-    return plan
 
 
 def _tasks(files: Files, jobs: Sequence[Job], settings: EmbedSettings) -> list[Task]:
