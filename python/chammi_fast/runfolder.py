@@ -128,23 +128,16 @@ class RunFolder:
         OutputError
             If it cannot be written.
         """
-        with replacing(self._hidden / part_name(shard)) as temporary:
-            # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
-            names = [name for name in part.column_names if not pa.types.is_fixed_size_list(part[name].type)]
-            parquet.write_table(part, temporary, compression="zstd", use_dictionary=names)
-        numbered = errors.append_column("shard", pa.array([shard] * len(errors), pa.int64()))
-        self._enter(shard, len(part), numbered)
+        self.enter(shard, write_shard(self.folder, shard, part, errors))
 
     def adopt(self, shard: int, part: Path, errors: pa.Table) -> None:
         """Keep a shard that was finished in another folder, as it is there."""
         with replacing(self._hidden / part_name(shard)) as temporary:
             shutil.copyfile(part, temporary)
-        self._enter(shard, parquet.read_metadata(part).num_rows, errors)
+        self.enter(shard, _write_errors(self._hidden, shard, parquet.read_metadata(part).num_rows, errors))
 
-    def _enter(self, shard: int, rows: int, errors: pa.Table) -> None:
-        with replacing(self._hidden / f"errors-{shard:05d}.parquet") as temporary:
-            parquet.write_table(errors.cast(ERRORS_SCHEMA), temporary)
-        entry = Entry(rows, len(errors), _sha256(self._hidden / part_name(shard)))
+    def enter(self, shard: int, entry: Entry) -> None:
+        """Enter a shard into the ledger, whose files another process may have written (`write_shard`)."""
         self._fresh[shard] = self.done[shard] = entry
         self._again.discard(shard)
         self._save(self._hidden / LEDGER_FILE, self._fresh)
@@ -289,9 +282,34 @@ class RunFolder:
                 self.folder.rmdir()
 
 
+def write_shard(folder: Path, shard: int, part: pa.Table, errors: pa.Table) -> Entry:
+    """Write a finished shard's embedded rows and its failed ones into an unfinished run's folder.
+
+    It belongs to the run when its entry is in the ledger (`RunFolder.enter`). Whoever writes a shard again, writes the
+    same bytes.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    hidden = folder / RUN_FOLDER
+    with replacing(hidden / part_name(shard)) as temporary:
+        # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
+        names = [name for name in part.column_names if not pa.types.is_fixed_size_list(part[name].type)]
+        parquet.write_table(part, temporary, compression="zstd", use_dictionary=names)
+    numbered = errors.append_column("shard", pa.array([shard] * len(errors), pa.int64()))
+    return _write_errors(hidden, shard, len(part), numbered)
+
+
+def unfinished(folder: Path) -> dict[str, Any] | None:
+    """Return what ``run.json`` says of an unfinished run in a folder, or None."""
+    return _read(folder / RUN_FOLDER / RUN_FILE)
+
+
 def recorded(folder: Path) -> dict[str, Any] | None:
     """Return what ``run.json`` says of an unfinished run in a folder, or of the table there, or None."""
-    return _read(folder / RUN_FOLDER / RUN_FILE) or _read(folder / RUN_FILE)
+    return unfinished(folder) or _read(folder / RUN_FILE)
 
 
 def finished(folder: Path) -> dict[int, Entry]:
@@ -335,6 +353,12 @@ class _Hashed(io.RawIOBase):
     def write(self, content: Any) -> int:
         self.sha256.update(content)
         return len(content)
+
+
+def _write_errors(hidden: Path, shard: int, rows: int, errors: pa.Table) -> Entry:
+    with replacing(hidden / f"errors-{shard:05d}.parquet") as temporary:
+        parquet.write_table(errors.cast(ERRORS_SCHEMA), temporary)
+    return Entry(rows, len(errors), _sha256(hidden / part_name(shard)))
 
 
 def _entries(path: Path) -> dict[int, Entry]:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chammi_fast.choosing import find_files
-from chammi_fast.embedding.filling import EmbeddedBatch, embed_table, stream_vectors
+from chammi_fast.embedding.executors import LocalExecutor
+from chammi_fast.embedding.filling import EmbeddedBatch, Embedder, Order
 from chammi_fast.embedding.inputs import Inputs
 from chammi_fast.embedding.merging import MergeReport, merge
 from chammi_fast.embedding.planning import Plan, make_plan, settle_run
 from chammi_fast.embedding.plate_work import PlateWork
+from chammi_fast.embedding.running import embed_table
 from chammi_fast.embedding.settings import EmbedReport, EmbedSettings
 from chammi_fast.errors import ManifestError
 from chammi_fast.model import Model, load_model
@@ -19,6 +21,7 @@ from chammi_fast.model import Model, load_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from chammi_fast.embedding.executors import Executor
     from chammi_fast.embedding.settings import Job
     from chammi_fast.images import CropSettings
     from chammi_fast.plates import Plate
@@ -49,6 +52,7 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
     crops: CropSettings | None = None,
     save: str | Path | None = None,
     settings: EmbedSettings | None = None,
+    executor: Executor | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> list[EmbedReport]:
@@ -67,6 +71,7 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
         its channels is (``DNA=nucleus,ER=er``)
     crops : how its cells are cut out
     save : folder for the crops as 8-bit tapes and a table of them, for those who want files; nothing needs it
+    executor : who embeds the shards, such as a `chammi_fast.RayExecutor`; by default this process
     progress : called with (name, images done, images in all) after every batch
     told : called with a sentence about how the network will be run, before it is
 
@@ -84,19 +89,24 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
     model = model if isinstance(model, Model) else load_model(model)
     jobs = inputs.jobs(model, Path(out), settings)
     files = find_files(model, settings.precision)
-    choice = settle_run(files, jobs, settings, told)
-    if save is not None:
-        (job,) = jobs
-        if not isinstance(job.work, PlateWork):
-            raise ManifestError("crops are saved of a plate: name a plate.")
-        from chammi_fast.embedding.saving import save_crops  # imports Pillow, which a run does without
-
-        channel_count = len(model.resolve(job.channels, unknown=settings.unknown))
-        save_crops(job.work, channel_count, save, threads=settings.threads, progress=progress)
-    reports = [embed_table(files, choice, job, settings, progress) for job in jobs]
+    order = Order(files, tuple(jobs), settings)
+    with (executor or LocalExecutor()).gather(order, told) as team:
+        if save is not None:
+            _save_crops(order, save, progress)
+        reports = [embed_table(order, team, job, progress) for job in jobs]
     if not settings.shard:  # a part without rows is a part, and its run goes on
         _refuse_nothing(jobs[0], reports)
     return reports
+
+
+def _save_crops(order: Order, folder: str | Path, progress: Callable[[str, int, int], None] | None) -> None:
+    job, settings = order.jobs[0], order.settings
+    if not isinstance(job.work, PlateWork):
+        raise ManifestError("crops are saved of a plate: name a plate.")
+    from chammi_fast.embedding.saving import save_crops  # imports Pillow, which a run does without
+
+    channels = len(order.files.named.resolve(job.channels, unknown=settings.unknown))
+    save_crops(job.work, channels, folder, threads=settings.threads, progress=progress)
 
 
 def _refuse_nothing(first: Job, reports: Sequence[EmbedReport]) -> None:
@@ -137,7 +147,10 @@ def embed_batches(  # noqa: PLR0913 - as `embed`
     jobs = inputs.jobs(model, Path(), settings)
     files = find_files(model, settings.precision)
     choice = settle_run(files, jobs, replace(settings, overwrite=True), told)
-    return (batch for job in jobs for batch in stream_vectors(files, choice, job, settings))
+    order = Order(files, tuple(jobs), settings)
+    opened = (Embedder(order, job, choice.taken.form) for job in jobs)
+    shards = (settings.shards_of(job.work.shards) for job in jobs)
+    return (batch for embedder, some in zip(opened, shards, strict=True) for batch in embedder.batches(some))
 
 
 def plan(  # noqa: PLR0913 - as `embed`

@@ -1,15 +1,13 @@
-"""One embedding table: stream a run's images through a network into the shards of its folder."""
+"""Stream images of a job through a network, into the shards of a run or to a caller."""
 
 from __future__ import annotations
 
 import platform
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,12 +15,9 @@ from pyarrow import parquet
 
 import chammi_fast
 from chammi_fast import _core
-from chammi_fast.embedding.settings import EmbedReport, Pace
-from chammi_fast.errors import OutputError
-from chammi_fast.files import replacing
-from chammi_fast.runfolder import RunFolder, recorded, sha256_of
+from chammi_fast.embedding.settings import Pace
 from chammi_fast.runtime.form import describe
-from chammi_fast.table import KEY_COLUMN, embedding_matrix, make_errors, make_part, read_errors
+from chammi_fast.table import KEY_COLUMN, make_errors, make_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +28,7 @@ if TYPE_CHECKING:
     from chammi_fast.embedding.work import Piece, Work
     from chammi_fast.images import ImageStatus
     from chammi_fast.model import BoundModel, Model
-    from chammi_fast.runtime.choice import Choice
+    from chammi_fast.runtime import Form
 
 SAMPLED_IMAGES = 16
 USUAL_BATCH = 32
@@ -59,6 +54,121 @@ class EmbeddedBatch:
     failures: tuple[tuple[str, ImageStatus], ...]
 
 
+@dataclass(frozen=True)
+class Order:
+    """All that a run is, for whoever computes its shards.
+
+    Attributes
+    ----------
+    files : of the model
+    jobs : one per embedding table
+    settings : how to embed
+    """
+
+    files: Files
+    jobs: tuple[Job, ...]
+    settings: EmbedSettings
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a run's record says of a network that was opened for a job: builtin types only.
+
+    Attributes
+    ----------
+    model : `chammi_fast.model.BoundModel.describe`
+    channels : their tokens, in input order
+    embedding_size : length of an embedding
+    compiled_form : what decides the bits besides the model (`chammi_fast.runtime.form.describe`)
+    versions, machine : of what computes it
+    """
+
+    model: dict[str, Any]
+    channels: tuple[str, ...]
+    embedding_size: int
+    compiled_form: dict[str, Any]
+    versions: dict[str, str]
+    machine: dict[str, str]
+
+
+class Sink(Protocol):
+    """Where finished shards go."""
+
+    def write(self, shard: int, part: pa.Table, errors: pa.Table) -> None:
+        """Keep a shard's embedded rows and its failed ones."""
+
+    def part(self, shard: int) -> Path:
+        """Return the file of a shard that was finished before."""
+
+
+class Embedder:
+    """A network opened for one job of an order, and all that embeds the job's shards with it.
+
+    Raises
+    ------
+    ChannelError
+        If the channels are not those of the model.
+    BackendError, MissingExtraError
+        If the backend cannot be opened.
+    """
+
+    def __init__(self, order: Order, job: Job, form: Form) -> None:
+        self._job, self._settings = job, order.settings
+        self._bound = order.files.of(form.precision).bind(job.channels, unknown=order.settings.unknown, form=form)
+        batch_size = form.fixed_batch or order.settings.batch_size or USUAL_BATCH
+        self._pace = pace_of(order.files.named, job, order.settings, batch_size)
+
+    @property
+    def opened(self) -> Opened:
+        """What the run's record says of it."""
+        backend = self._bound.backend
+        return Opened(
+            model=self._bound.describe(),
+            channels=tuple(channel.token for channel in self._bound.channels),
+            embedding_size=self._bound.embedding_size,
+            compiled_form=describe(backend.form, backend.version, _core.isa()),
+            versions=_versions(),
+            machine={"processor": platform.machine(), "isa": _core.isa()},
+        )
+
+    def batches(self, shards: Sequence[int]) -> Iterator[EmbeddedBatch]:
+        """Embed some shards, batch by batch, into nothing."""
+        for piece in self._job.work.pieces(shards, self._pace, None):
+            if piece.keys or piece.failures:
+                batch = embed_piece(self._bound, piece, self._job.work.name)
+                if self._settings.strict and batch.failures:
+                    raise batch.failures[0][1].error()
+                yield batch
+            del piece  # or its batch would be kept while the next one is waited for
+
+    def fill(
+        self,
+        shards: Sequence[int],
+        sink: Sink,
+        only: dict[int, set[str]] | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> str:
+        """Embed some shards; the one before is written in the meantime.
+
+        Parameters
+        ----------
+        only : shard -> keys of the rows that are to be embedded again; None for all rows
+        progress : called with what was done so far (`Work.steps`) after every batch
+
+        Returns
+        -------
+        The first failed image and what is wrong with it; empty where none failed.
+        """
+        filling = _Filling(sink, self._job.work, self._bound, self._settings, only)
+        with ThreadPoolExecutor(1, thread_name_prefix="chammi-fast-write") as writer:
+            for piece in self._job.work.pieces(shards, self._pace, only):
+                filling.add(piece, writer)
+                progress(filling.steps)
+                del piece  # or its batch would be kept while the next one is waited for
+            filling.wait()
+        return filling.first_cause
+
+
 def pace_of(model: Model, job: Job, settings: EmbedSettings, batch_size: int) -> Pace:
     """Return how a job's images are read."""
     named = model.resolve(job.channels, unknown=settings.unknown)
@@ -69,53 +179,6 @@ def pace_of(model: Model, job: Job, settings: EmbedSettings, batch_size: int) ->
 def first_images(model: Model, job: Job, settings: EmbedSettings) -> np.ndarray:
     """Load those of a job's first few images that can be read: (N, C, H, W) float32, N of 0 where none can."""
     return job.work.sample(pace_of(model, job, settings, SAMPLED_IMAGES))
-
-
-def embed_table(
-    files: Files, choice: Choice, job: Job, settings: EmbedSettings, progress: Callable[[str, int, int], None] | None
-) -> EmbedReport:
-    """Embed one table of images, or what is missing of it; nothing is left where all of them fail."""
-    started = time.perf_counter()
-    form, work = choice.taken.form, job.work
-    bound = files.of(form.precision).bind(job.channels, unknown=settings.unknown, form=form)
-    shards = settings.shards_of(work.shards)
-    with RunFolder(
-        job.folder, _record(bound, choice, job, settings), shards, settings.overwrite, bool(settings.shard)
-    ) as run:
-        only = _reopened(run) if settings.retry_errors else None
-        todo = set(run.todo)
-        before, begun = run.rows, work.steps([shard for shard in shards if shard not in todo])
-        pace = pace_of(files.named, job, settings, form.fixed_batch or settings.batch_size or USUAL_BATCH)
-        filling = _Filling(run, work, bound, settings, only)
-        if run.todo:
-            with ThreadPoolExecutor(1, thread_name_prefix="chammi-fast-write") as writer:
-                for piece in work.pieces(run.todo, pace, only):
-                    filling.add(piece, writer)
-                    if progress is not None:
-                        progress(work.name, begun + filling.steps, work.steps(shards))
-                    del piece  # or its batch would be kept while the next one is waited for
-                filling.wait()
-        total, failed = run.rows, sum(entry.failed for entry in run.done.values())
-        run.record |= {"images": total, "failed": failed}
-        run.finish()
-        if settings.npy and failed < total:
-            _write_npy(job.folder / f"{files.named.path.stem}.npy", run, work, bound.embedding_size)
-    cause = filling.first_cause or _first_cause(job.folder)
-    return EmbedReport(work.name, job.folder, total, failed, before, time.perf_counter() - started, choice, cause)
-
-
-def stream_vectors(files: Files, choice: Choice, job: Job, settings: EmbedSettings) -> Iterator[EmbeddedBatch]:
-    """Embed one table of images, batch by batch, into nothing."""
-    form = choice.taken.form
-    bound = files.of(form.precision).bind(job.channels, unknown=settings.unknown, form=form)
-    pace = pace_of(files.named, job, settings, form.fixed_batch or settings.batch_size or USUAL_BATCH)
-    for piece in job.work.pieces(settings.shards_of(job.work.shards), pace, None):
-        if piece.keys or piece.failures:
-            batch = embed_piece(bound, piece, job.work.name)
-            if settings.strict and batch.failures:
-                raise batch.failures[0][1].error()
-            yield batch
-        del piece  # or its batch would be kept while the next one is waited for
 
 
 def embed_piece(bound: BoundModel, piece: Piece, name: str) -> EmbeddedBatch:
@@ -136,7 +199,7 @@ def embed_piece(bound: BoundModel, piece: Piece, name: str) -> EmbeddedBatch:
 class _Filling:
     """The shard that is being filled; the one before it is written in the meantime."""
 
-    run: RunFolder
+    sink: Sink
     work: Work
     bound: BoundModel
     settings: EmbedSettings
@@ -171,72 +234,15 @@ class _Filling:
         part = make_part(keys, rows, vectors)
         if self.only is not None:
             part = self._with_older(shard, part)
-        self.run.write(shard, part, make_errors([failure for batch in batches for failure in batch.failures]))
+        self.sink.write(shard, part, make_errors([failure for batch in batches for failure in batch.failures]))
 
     def _with_older(self, shard: int, part: pa.Table) -> pa.Table:
         """Put rows that failed before in their places among those that did not; a row is there once."""
-        older = parquet.read_table(self.run.part(shard))
+        older = parquet.read_table(self.sink.part(shard))
         older = older.filter(pc.invert(pc.is_in(older[KEY_COLUMN], part[KEY_COLUMN])))
         joined = pa.concat_tables([older, part.cast(older.schema)])
         places = pc.index_in(joined[KEY_COLUMN], pa.array(self.work.keys(shard), pa.string()))
         return joined.take(pc.sort_indices(places))
-
-
-def _reopened(run: RunFolder) -> dict[int, set[str]]:
-    """Open the shards that have failed rows once more; return these rows' keys."""
-    if run.todo:
-        raise OutputError(f"{run.folder}: holds no finished run whose failed images could be tried again.")
-    failed = run.failed()
-    run.reopen(failed)
-    return failed
-
-
-def _record(bound: BoundModel, choice: Choice, job: Job, settings: EmbedSettings) -> dict[str, Any]:
-    """Return what ``run.json`` says; without times, so that a run that was stopped leaves the same as another."""
-    accuracy, backend, work = choice.taken.accuracy, bound.backend, job.work
-    form = describe(backend.form, backend.version, _core.isa())
-    said = None if settings.overwrite else recorded(job.folder)
-    absent = work.absent() if said is None else said.get("absent", [])  # a run is known by what it began with
-    return {
-        "format_version": 2,
-        "model": bound.describe(),
-        "compiled_form": form,
-        "accuracy": None if accuracy is None else asdict(accuracy),
-        "source": {"name": work.name, "table": str(work.origin), "root": str(work.root)},
-        "absent": absent,
-        "shard": settings.shard or None,
-        "identity": {
-            "model_sha256": bound.model.sha256,
-            "spec_sha256": sha256_of(msgspec.to_builtins(bound.model.spec)),
-            "channels": [channel.token for channel in bound.channels],
-            "compiled_form": form,
-            "inputs_sha256": work.sha256(absent),
-            "settings": {"mask": settings.mask, "store": settings.store, "shards": work.shards} | work.settings(),
-        },
-        "settings": asdict(settings),
-        "versions": _versions(),
-        "machine": {"processor": platform.machine(), "isa": _core.isa()},
-    }
-
-
-def _write_npy(path: Path, run: RunFolder, work: Work, size: int) -> None:
-    """Write the vectors as MorphEm does: (N, D) float32 in row order, NaN for a failed image."""
-    keys = {shard: work.keys(shard) for shard in sorted(run.done)}
-    header = {"descr": "<f4", "fortran_order": False, "shape": (sum(map(len, keys.values())), size)}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for shard, names in keys.items():
-            part = parquet.read_table(run.part(shard))
-            places = pc.index_in(part[KEY_COLUMN], pa.array(names, pa.string())).to_numpy()
-            rows = np.full((len(names), size), np.nan, dtype="<f4")
-            if len(part):
-                rows[places] = embedding_matrix(part)
-            file.write(rows.tobytes())
-
-
-def _first_cause(folder: Path) -> str:
-    errors = read_errors(folder).slice(0, 1).to_pylist()
-    return f"{errors[0]['key']}: {errors[0]['cause']}" if errors else ""
 
 
 def _versions() -> dict[str, str]:

@@ -60,14 +60,37 @@ def settle_run(
     OutputError
         If the plan cannot be read, or is of another model or other tables.
     """
+    return known_choice(files, jobs, settings, told) or new_choice(files, jobs, settings, told)
+
+
+def known_choice(
+    files: Files, jobs: Sequence[Job], settings: EmbedSettings, told: Callable[[str], None]
+) -> Choice | None:
+    """Return the form that a plan or an earlier part of the run settled, or None.
+
+    Raises
+    ------
+    BackendError, OutputError
+        As `settle_run`.
+    """
     if not settings.overwrite:
         _tell_of_other_roots(jobs, told)
     choice = _planned(files, jobs, settings) if settings.plan else _continued(files, jobs, settings)
     if choice is not None:
         told(f"{choice}.")
-        return choice
-    if settings.shard:
+    elif settings.shard:
         _check_settled(files, settings)
+    return choice
+
+
+def new_choice(files: Files, jobs: Sequence[Job], settings: EmbedSettings, told: Callable[[str], None]) -> Choice:
+    """Settle the form that this machine does best, of those that fulfil the settings.
+
+    Raises
+    ------
+    BackendError
+        As `settle_run`.
+    """
     return settle(files, _tasks(files, jobs, settings), settings.wish, settings.min_cosine, told)
 
 
