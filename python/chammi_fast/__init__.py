@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from chammi_fast.cluster import RayExecutor
     from chammi_fast.embedding import embed, embed_batches
     from chammi_fast.embedding_table import EmbeddingTable
     from chammi_fast.evaluation import compare, evaluate
@@ -46,6 +47,7 @@ __all__ = [
     "ImageInfo",
     "Plate",
     "Preprocess",
+    "RayExecutor",
     "__version__",
     "compare",
     "cut_crops",
@@ -77,6 +79,7 @@ _HOME = {
     "quantise": "quantisation",
     "report": "reporting",
     "Plate": "plates",
+    "RayExecutor": "cluster",
 }
 
 

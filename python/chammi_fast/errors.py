@@ -84,6 +84,10 @@ class BackendError(ChammiFastError):
     """The requested backend, device or precision is not available or refused the model."""
 
 
+class ClusterError(ChammiFastError):
+    """A cluster cannot be reached, or its nodes do not fit each other."""
+
+
 class QuantisationError(ChammiFastError):
     """A model cannot be quantised."""
 

@@ -31,6 +31,7 @@ EXTRA_OF = {
     "bokeh": "report",
     "jinja2": "report",
     "umap": "report",
+    "ray": "ray",
     "scipy": "plates",
     "sklearn": "report",
 }

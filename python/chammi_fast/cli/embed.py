@@ -116,6 +116,12 @@ def embed(
     plan: Annotated[
         Path | None, typer.Option(help="What chammi-fast plan wrote: how all parts of the run are computed.")
     ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="auto|ADDRESS", help="Embed on the Ray cluster at this address.")
+    ] = None,
+    ray_workers: Annotated[
+        int, typer.Option(min=0, help="For --ray: workers at most; 0 takes all that the cluster has room for.")
+    ] = 0,
 ) -> None:
     """Turn images, or the cells of a plate, into embeddings: one Parquet table per data set or plate.
 
@@ -125,8 +131,11 @@ def embed(
 
     chammi-fast embed --model hypernet.onnx --plate load_data.csv --locations DIR --channels DNA=nucleus,... --out out/
 
+    On a Ray cluster: the same, with --ray auto
+
     From images to profiles of wells in one go: the same, with --profile profiles/
     """
+    from chammi_fast.cluster import RayExecutor
     from chammi_fast.embedding import EmbedSettings
     from chammi_fast.embedding import embed as run
     from chammi_fast.model import load_model
@@ -156,6 +165,7 @@ def embed(
     of_crops = {"crop-size": crop_size != 160, "edge": edge != "reflect", "scale": scale != "field"}
     of_crops |= {"neighbours": neighbours != "keep", "illumination": illumination != "auto"}
     _belong("plate", plate, {name: given or None for name, given in of_crops.items()})
+    _belong("ray", ray, {"ray-workers": ray_workers or None})
     _belong("profile", profile, {"control": control, "replicates": replicates})
     if profile is not None and shard:
         raise typer.BadParameter(
@@ -178,6 +188,7 @@ def embed(
             crops=crops,
             save=save_crops,
             settings=settings,
+            executor=None if ray is None else RayExecutor(ray, workers=ray_workers),
             progress=progress,
             told=complain,
         )

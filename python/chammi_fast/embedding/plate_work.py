@@ -97,6 +97,10 @@ class PlateWork:
         there = {name: file for name, file in self._files.items() if name not in set(absent)}
         return sha256_of([table_sha256(self._metadata), self._plate.channels, names, there])
 
+    def outline(self, shard: int) -> tuple[list[str], pa.Table]:
+        """Return the keys of a shard's fields, and the columns of cells."""
+        return [self._plate.field(index).key for index in self._units[shard].fields], self._no_rows()
+
     def settings(self) -> dict[str, Any]:
         """Return what else decides the table."""
         return {"crops": asdict(self._crops)}
@@ -255,13 +259,17 @@ class PlateWork:
         return replace(self._empty(shard, pace, steps=0), last=True)
 
     def _empty(self, shard: int, pace: Pace, *, steps: int) -> Piece:
+        rows = self._no_rows()
+        side = pace.preprocess.size or self._crops.size_px
+        images = np.empty((0, pace.channels, side, side), np.float32)
+        return Piece(shard=shard, keys=[], rows=rows, images=images, status=(), last=False, steps=steps)
+
+    def _no_rows(self) -> pa.Table:
         made = {OBJECT: pa.int64(), CENTRE_X: pa.float64(), CENTRE_Y: pa.float64(), EDGE: pa.bool_()}
         rows = self._metadata.slice(0, 0)
         for name, kind in made.items():
             rows = rows.append_column(name, pa.array([], kind))
-        side = pace.preprocess.size or self._crops.size_px
-        images = np.empty((0, pace.channels, side, side), np.float32)
-        return Piece(shard=shard, keys=[], rows=rows, images=images, status=(), last=False, steps=steps)
+        return rows
 
 
 def _cause(row: dict[str, Any]) -> str:

@@ -82,6 +82,9 @@ class Work(Protocol):
     def keys(self, shard: int) -> Sequence[str]:
         """Return the keys of a shard's rows, in order."""
 
+    def outline(self, shard: int) -> tuple[Sequence[str], pa.Table]:
+        """Return keys that stand for all of a shard's rows, and its columns without rows; nothing is read for it."""
+
     def settings(self) -> dict[str, Any]:
         """Return what else decides the table: JSON."""
 
@@ -117,6 +120,10 @@ class ManifestWork:
     def keys(self, shard: int) -> Sequence[str]:
         """Return the keys of a shard's rows, in order."""
         return self._manifest.keys[shard * ROWS_PER_SHARD : (shard + 1) * ROWS_PER_SHARD]
+
+    def outline(self, shard: int) -> tuple[Sequence[str], pa.Table]:
+        """Return the keys of a shard's rows, and the manifest's columns."""
+        return self.keys(shard), self._manifest.table.slice(0, 0)
 
     def settings(self) -> dict[str, Any]:
         """Return nothing: the manifest and the model say all."""

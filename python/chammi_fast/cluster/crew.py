@@ -1,0 +1,308 @@
+"""The driver's side of a run on a cluster: hand shards to workers, and go on when workers are lost."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pyarrow import parquet
+
+from chammi_fast import __version__
+from chammi_fast.cluster.rates import Rates
+from chammi_fast.cluster.worker import Done, Errand, Place, Worker
+from chammi_fast.embedding.planning import known_choice
+from chammi_fast.errors import ClusterError
+from chammi_fast.images import ImageStatus
+from chammi_fast.table import make_errors, make_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from chammi_fast.embedding.filling import Opened, Order
+    from chammi_fast.embedding.settings import Job
+    from chammi_fast.runfolder import RunFolder
+    from chammi_fast.runtime.choice import Choice
+
+FAULTS = 3
+"""Workers that a shard may end before it is given up."""
+
+QUARANTINED = "quarantined"
+_LOOK_S = 5.0  # between two looks at those who are slow
+_TELL_S = 60.0
+_WAIT_S = 20.0  # until it is told that nobody is there yet
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a worker owns of its node."""
+
+    cpus: int
+    gpus: int
+
+    def fits(self, resources: dict[str, float]) -> int:
+        """Return how many workers a node has room for."""
+        by_cpu = int(resources.get("CPU", 0) // self.cpus)
+        return min(by_cpu, int(resources.get("GPU", 0) // self.gpus)) if self.gpus else by_cpu
+
+
+@dataclass
+class _Hand:
+    """A hired worker: its actor, what it was asked last, where it is once it is there, and its shard."""
+
+    actor: Any
+    asked: Any
+    place: Place | None = None
+    address: str = ""
+    errand: Errand | None = None
+    since: float = 0.0
+    slow: bool = False
+
+
+@dataclass
+class _Tour:
+    """The shards of one table."""
+
+    run: RunFolder
+    only: dict[int, set[str]] | None
+    waiting: deque[int]
+    embedding_size: int
+    progress: Callable[[int], None]
+    steps: int = 0
+    first_cause: str = ""
+    faults: Counter[int] = field(default_factory=Counter)
+
+
+class Crew:
+    """Workers of a cluster, and the run that they embed.
+
+    Ray places them, starts them and notices when they are gone. A worker that is gone is replaced, and its shard goes
+    to the next that is free; of a node that is gone, too, no shard is to blame.
+
+    Parameters
+    ----------
+    share : what each worker owns
+    most : workers at most; 0 for as many as the cluster has room for, whatever it grows to
+    told : called with sentences for the user
+
+    Attributes
+    ----------
+    choice : the form that the run takes, after `settle`
+    """
+
+    choice: Choice
+
+    def __init__(self, ray: ModuleType, order: Order, share: Share, most: int, told: Callable[[str], None]) -> None:
+        self._ray, self._share, self._most, self._told = ray, share, most, told
+        self._order = replace(order, settings=replace(order.settings, threads=share.cpus))
+        self._shared = ray.put(self._order)
+        self._make = ray.remote(Worker).options(
+            num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0, scheduling_strategy="SPREAD"
+        )
+        self._hands: list[_Hand] = []
+        self._rates = Rates()
+        self._job, self._embedding_size = 0, 0
+        self._tour: _Tour | None = None
+        self._failed_starts = 0
+        self._last_told = time.monotonic()
+
+    def settle(self) -> None:
+        """Settle the form of the run: that of an earlier part of it, or what is best on a worker's machine."""
+        files, jobs, settings = self._order.files, self._order.jobs, self._order.settings
+        choice = known_choice(files, jobs, settings, self._told)
+        if choice is None:
+            choice, sentences = self._ask("choose")
+            for sentence in sentences:
+                self._told(sentence)
+        taken = replace(choice.taken, form=replace(choice.taken.form, threads=self._share.cpus))
+        self.choice = replace(choice, taken=taken)
+
+    def dismiss(self) -> None:
+        """Let all workers go."""
+        for hand in self._hands:
+            self._ray.kill(hand.actor)
+        self._hands = []
+
+    def open(self, job: Job) -> Opened:
+        """Have one worker open the network for a job; the others do when they get its shards."""
+        self._job = next(number for number, one in enumerate(self._order.jobs) if one is job)
+        opened: Opened = self._ask("open", self._job, self.choice.taken.form)
+        self._embedding_size = opened.embedding_size
+        return opened
+
+    def embed(self, run: RunFolder, only: dict[int, set[str]] | None, progress: Callable[[int], None]) -> str:
+        """Have a run's shards embedded, and enter them."""
+        self._tour = tour = _Tour(run, only, deque(run.todo), self._embedding_size, progress)
+        while tour.waiting or any(hand.errand for hand in self._hands):
+            self._hire(len(tour.waiting) + sum(hand.errand is not None for hand in self._hands))
+            for hand in self._hands:
+                if tour.waiting and hand.place is not None and hand.errand is None:
+                    self._send(hand, tour, tour.waiting.popleft())
+            for hand in self._ready():
+                self._hear(hand)
+            self._look()
+        self._tour = None
+        if self._rates.images:
+            self._told(f"{self._rates}.")
+        return tour.first_cause
+
+    def _hire(self, shards: int) -> None:
+        """Ask Ray for workers: as many as there is room for, and some more, which make an autoscaling cluster grow."""
+        there = sum(hand.place is not None for hand in self._hands)
+        room = sum(self._share.fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
+        wanted = min(shards, max(room, there) + max(1, there))
+        for _ in range(min(wanted, self._most or wanted) - len(self._hands)):
+            actor = self._make.remote(self._shared)
+            self._hands.append(_Hand(actor, actor.place.remote()))
+
+    def _send(self, hand: _Hand, tour: _Tour, shard: int) -> None:
+        again = None if tour.only is None else tour.only.get(shard, set())
+        hand.errand = Errand(
+            job=self._job,
+            form=self.choice.taken.form,
+            identity=tour.run.record["identity"],
+            folder=tour.run.folder,
+            shard=shard,
+            keys=again,
+            older=None if again is None else tour.run.part(shard),
+        )
+        hand.asked, hand.since, hand.slow = hand.actor.embed.remote(hand.errand), time.monotonic(), False
+
+    def _ready(self) -> list[_Hand]:
+        """Wait for answers for a while."""
+        asked = {hand.asked: hand for hand in self._hands if hand.asked is not None}
+        answered, _ = self._ray.wait(list(asked), num_returns=1, timeout=_LOOK_S)
+        if answered:
+            answered, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=0)
+        return [asked[one] for one in answered]
+
+    def _hear(self, hand: _Hand) -> None:
+        """Take a worker's answer."""
+        errors = self._ray.exceptions
+        try:
+            answer = self._ray.get(hand.asked)
+        except errors.RayTaskError as error:
+            raise error.cause from None
+        except errors.RayError as error:
+            self._lose(hand, error)
+            return
+        hand.asked = None
+        if isinstance(answer, Place):
+            self._welcome(hand, answer)
+        elif isinstance(answer, Done) and self._tour is not None and hand.errand is not None:
+            shard, hand.errand = hand.errand.shard, None
+            self._enter(self._tour, shard, answer, hand.address)
+
+    def _welcome(self, hand: _Hand, place: Place) -> None:
+        addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in self._ray.nodes()}
+        hand.address = addresses.get(place.node, place.node)
+        if place.version != __version__:
+            raise ClusterError(
+                f"node {hand.address} has chammi-fast {place.version}, and this is {__version__}: install the same on "
+                "all nodes."
+            )
+        hand.place, self._failed_starts = place, 0
+        self._rates.workers[hand.address] = self._rates.workers.get(hand.address, 0) + 1
+
+    def _enter(self, tour: _Tour, shard: int, done: Done, address: str) -> None:
+        tour.run.enter(shard, done.entry)
+        self._rates.add(address, done.entry.rows + done.entry.failed, done.seconds)
+        tour.first_cause = tour.first_cause or done.first_cause
+        self._count(tour, shard)
+
+    def _count(self, tour: _Tour, shard: int) -> None:
+        tour.steps += self._order.jobs[self._job].work.steps([shard])
+        tour.progress(tour.steps)
+
+    def _lose(self, hand: _Hand, error: Exception) -> None:
+        """Go on without a worker; its shard is embedded by another."""
+        self._hands.remove(hand)
+        self._ray.kill(hand.actor)  # it may be cut off, and alive
+        if hand.place is None:
+            self._failed_starts += 1
+            if self._failed_starts == FAULTS:
+                raise ClusterError(f"workers cannot be started: {_said(error)}.")
+            return
+        address = hand.address
+        self._rates.workers[address] -= 1
+        if hand.errand is None or self._tour is None:
+            return
+        tour, shard = self._tour, hand.errand.shard
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        if hand.place.node not in alive or not isinstance(error, self._ray.exceptions.ActorDiedError):
+            self._told(f"node {address} is lost; its shard {shard} is embedded elsewhere.")
+            tour.waiting.appendleft(shard)
+            return
+        tour.faults[shard] += 1
+        if tour.faults[shard] < FAULTS:
+            self._told(f"shard {shard} ended its worker on {address}; it is tried again.")
+            tour.waiting.appendleft(shard)
+        else:
+            self._told(f"shard {shard} ended {FAULTS} workers; its rows are listed in errors.parquet.")
+            self._quarantine(tour, shard, _said(error))
+
+    def _quarantine(self, tour: _Tour, shard: int, why: str) -> None:
+        """List a shard's rows as failed."""
+        work = self._order.jobs[self._job].work
+        keys, rows = work.outline(shard)
+        part = make_part([], rows, np.empty((0, tour.embedding_size), self._order.settings.store))
+        if tour.only is not None:
+            wanted = tour.only.get(shard, set())
+            keys, part = sorted(wanted), parquet.read_table(tour.run.part(shard))
+        status = ImageStatus(work.name, QUARANTINED, None, f"its shard ended {FAULTS} workers: {why}")
+        tour.run.write(shard, part, make_errors([(key, status) for key in keys]))
+        tour.first_cause = tour.first_cause or f"{work.name}: {status.cause}"
+        self._count(tour, shard)
+
+    def _look(self) -> None:
+        """Tell who is slow, and now and then how fast all are."""
+        now = time.monotonic()
+        for hand in self._hands:
+            if hand.errand is not None and not hand.slow and self._rates.is_slow(now - hand.since):
+                hand.slow = True
+                self._told(
+                    f"shard {hand.errand.shard} has been on {hand.address} for {now - hand.since:.0f} s; "
+                    f"others take {self._rates.usual_s:.0f} s."
+                )
+        if now - self._last_told > _TELL_S and self._rates.images:
+            self._last_told = now
+            self._told(f"{self._rates}.")
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        """Have any worker do something; another does if it is lost."""
+        for _ in range(FAULTS):
+            hand = self._anybody()
+            try:
+                return self._ray.get(getattr(hand.actor, method).remote(*arguments))
+            except self._ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except self._ray.exceptions.RayError as error:
+                self._lose(hand, error)
+                cause = _said(error)
+        raise ClusterError(f"{FAULTS} workers ended one after the other: {cause}.")
+
+    def _anybody(self) -> _Hand:
+        """Return a worker, when there is one."""
+        begun = time.monotonic()
+        while True:
+            self._hire(1)
+            there = [hand for hand in self._hands if hand.place is not None]
+            if there:
+                return there[0]
+            for hand in self._ready():
+                self._hear(hand)
+            if begun and time.monotonic() - begun > _WAIT_S:
+                begun = 0.0
+                gpus = f" and {self._share.gpus} GPU" if self._share.gpus else ""
+                self._told(f"waiting for a node with {self._share.cpus} free processors{gpus}.")
+
+
+def _said(error: Exception) -> str:
+    """Return the line of Ray's message that says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next(
+        (line for line in lines if line.startswith("The actor is dead because")), lines[0] if lines else ""
+    ).rstrip(".")

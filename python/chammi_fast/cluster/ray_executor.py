@@ -1,0 +1,103 @@
+"""Embed on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from chammi_fast.cluster.crew import Crew, Share
+from chammi_fast.errors import ClusterError
+from chammi_fast.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+    from chammi_fast.embedding.executors import Team
+    from chammi_fast.embedding.filling import Order
+
+# Ray prints what its scheduler thinks of workers that wait for a node, which they are meant to do.
+_QUIET = {"RAY_SCHEDULER_EVENTS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+class RayExecutor:
+    """Has the shards of a run embedded by workers on a Ray cluster (`chammi_fast.embed`).
+
+    The results are those of a run on one machine, bit for bit, if the nodes' processors and versions are of one kind;
+    a node of another kind is refused. Where Ray is already initialised in this process, that cluster is taken.
+
+    Parameters
+    ----------
+    address : of the cluster, as `ray.init` takes it: "auto" for the one that this machine belongs to, "host:port", or
+        "ray://host:port"
+    workers : at most so many; 0 for as many as the cluster has room for, whatever it grows to
+    cpus : processors of each worker; 0 for `EmbedSettings.threads`, or else the node's: all of the smallest node, or a
+        GPU's share of them
+    gpus : GPUs of each worker; None for 1 where the cluster has any and `EmbedSettings.device` allows it
+
+    Raises
+    ------
+    ClusterError
+        In a run: if there is no such cluster, or its nodes do not fit each other.
+    MissingExtraError
+        In a run: if Ray is not installed.
+    """
+
+    def __init__(self, address: str = "auto", *, workers: int = 0, cpus: int = 0, gpus: int | None = None) -> None:
+        self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
+
+    @contextmanager
+    def gather(self, order: Order, told: Callable[[str], None]) -> Iterator[Team]:
+        """Connect to the cluster, and have workers embed a run until the context ends."""
+        with connected(self.address) as ray:
+            crew = Crew(ray, order, self._share(ray, order), self.workers, told)
+            try:
+                crew.settle()
+                yield crew
+            finally:
+                crew.dismiss()
+
+    def _share(self, ray: ModuleType, order: Order) -> Share:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        settings, gpus = order.settings, self.gpus
+        if gpus is None:
+            gpus = int(settings.device != "cpu" and any(node.get("GPU", 0) >= 1 for node in nodes))
+        cpus = self.cpus or settings.threads
+        if not cpus:
+            rooms = [node["CPU"] * gpus / node["GPU"] if gpus else node["CPU"] for node in nodes if _usable(node, gpus)]
+            cpus = max(1, int(min(rooms, default=1)))
+        return Share(cpus, gpus)
+
+
+def _usable(node: dict[str, float], gpus: int) -> bool:
+    return node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus
+
+
+@contextmanager
+def connected(address: str) -> Iterator[ModuleType]:
+    """Connect to a Ray cluster; leave it if this process was not connected before.
+
+    Raises
+    ------
+    ClusterError
+        If there is none.
+    MissingExtraError
+        If Ray is not installed.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    ray = require("ray", purpose="work on a cluster")
+    if ray.is_initialized():
+        yield ray
+        return
+    try:
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"there is no Ray cluster at '{address}': {str(error).splitlines()[0].rstrip('.')}."
+        ) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

@@ -1,0 +1,147 @@
+"""What a worker of a cluster does: embed shards as a local run does, and write them where they belong."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import chammi_fast
+from chammi_fast.embedding.filling import Embedder
+from chammi_fast.embedding.planning import new_choice
+from chammi_fast.errors import BackendError, OutputError
+from chammi_fast.runfolder import unfinished, write_shard
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from chammi_fast.embedding.filling import Opened, Order
+    from chammi_fast.runfolder import Entry
+    from chammi_fast.runtime import Form
+    from chammi_fast.runtime.choice import Choice
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker is: Ray's name of the node, and the version that is installed there."""
+
+    node: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One shard to embed.
+
+    Attributes
+    ----------
+    job : its number in the order
+    form : to run the network in
+    identity : of the run (`chammi_fast.runfolder.IDENTITY`)
+    folder : of the run
+    shard : its number
+    keys : of the rows that are to be embedded again; None for all rows
+    older : file of the shard as it was embedded before, where `keys` is given
+    """
+
+    job: int
+    form: Form
+    identity: dict[str, Any]
+    folder: Path
+    shard: int
+    keys: set[str] | None = None
+    older: Path | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A shard that was embedded: its entry in the ledger, its first failed image, and the time that it took."""
+
+    entry: Entry
+    first_cause: str
+    seconds: float
+
+
+class Worker:
+    """A process of the cluster, which owns a GPU or some processors."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._opened: tuple[int, Form, Embedder] | None = None
+
+    def place(self) -> Place:
+        """Tell where the worker is."""
+        import ray
+
+        return Place(ray.get_runtime_context().get_node_id(), chammi_fast.__version__)
+
+    def choose(self) -> tuple[Choice, list[str]]:
+        """Settle the form that this machine does best; return what is to be told of it, too."""
+        told: list[str] = []
+        choice = new_choice(self._order.files, self._order.jobs, self._order.settings, told.append)
+        return choice, told
+
+    def open(self, job: int, form: Form) -> Opened:
+        """Open the network for a job of the order."""
+        return self._embedder(job, form).opened
+
+    def embed(self, errand: Errand) -> Done:
+        """Embed a shard and write it into the run's folder.
+
+        Raises
+        ------
+        BackendError
+            If this machine would compute other bits than the run's.
+        OutputError
+            If the folder is not the run's as it is seen here, or cannot be written to.
+        """
+        embedder, started = self._embedder(errand.job, errand.form), time.perf_counter()
+        ours, theirs = embedder.opened.compiled_form, errand.identity["compiled_form"]
+        if ours != theirs:
+            different = ", ".join(
+                f"{name} {ours[name]} in place of {theirs[name]}" for name in ours if ours[name] != theirs[name]
+            )
+            raise BackendError(
+                f"node {platform.node()} would compute other bits than the run has, with {different}: use "
+                "nodes of one kind, or set CHAMMI_FAST_ISA to what all of them have and start again."
+            )
+        self._check_folder(errand)
+        sink = _Sink(errand.folder, errand.older)
+        only = None if errand.keys is None else {errand.shard: errand.keys}
+        cause = embedder.fill([errand.shard], sink, only)
+        (entry,) = sink.entries
+        return Done(entry, cause, time.perf_counter() - started)
+
+    def _check_folder(self, errand: Errand) -> None:
+        """Make sure that the driver's folder is this machine's, too, and that its run is not over."""
+        found = unfinished(errand.folder)
+        if found is None or found.get("identity") != errand.identity:
+            raise OutputError(
+                f"{errand.folder}: is not the run's folder on node {platform.node()}: name a folder that all "
+                "nodes share, or a URL of an object store."
+            )
+
+    def _embedder(self, job: int, form: Form) -> Embedder:
+        if self._opened is None or self._opened[:2] != (job, form):
+            self._opened = None  # one network at a time
+            self._opened = (job, form, Embedder(self._order, self._order.jobs[job], form))
+        return self._opened[2]
+
+
+class _Sink:
+    """The files of one shard; the driver enters it into the ledger."""
+
+    def __init__(self, folder: Path, older: Path | None) -> None:
+        self._folder, self._older = folder, older
+        self.entries: list[Entry] = []
+
+    def write(self, shard: int, part: pa.Table, errors: pa.Table) -> None:
+        self.entries.append(write_shard(self._folder, shard, part, errors))
+
+    def part(self, shard: int) -> Path:
+        if self._older is None:
+            raise RuntimeError(f"shard {shard} was not embedded before")
+        return self._older
