@@ -156,7 +156,7 @@ def inspect_file(
     MissingExtraError
         If a model's file needs the onnx package, and it is not installed.
     """
-    if str(path) in PACKAGED and not Path(path).exists():
+    if str(path) in PACKAGED:
         return _inspect_model(load_model(path).path, spec)
     if is_url(str(path)):
         raise UnsupportedFormatError(str(path), None, "is a URL: copy the file to this machine to look into it")
