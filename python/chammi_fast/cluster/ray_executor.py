@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Ray prints what its scheduler thinks of workers that wait for a node, which they are meant to do.
 _QUIET = {"RAY_SCHEDULER_EVENTS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_PATIENCE_S = 10.0
 
 
 class RayExecutor:
@@ -92,6 +94,7 @@ def connected(address: str) -> Iterator[ModuleType]:
         yield ray
         return
     try:
+        _knock(address)
         ray.init(address=address, logging_level="ERROR", log_to_driver=False)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
@@ -101,3 +104,16 @@ def connected(address: str) -> Iterator[ModuleType]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Make sure that somebody listens, for whom Ray would wait for many minutes.
+
+    Raises
+    ------
+    OSError
+        If nobody does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S).close()
