@@ -18,10 +18,12 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("ray")
 
 import ray
+from typer.testing import CliRunner
 
 import chammi_fast
 from chammi_fast import RayExecutor
 from chammi_fast.choosing import find_files
+from chammi_fast.cli import app
 from chammi_fast.cluster.crew import Share
 from chammi_fast.cluster.rates import Rates
 from chammi_fast.cluster.worker import Errand, Worker
@@ -152,6 +154,21 @@ def test_a_chammi_folder_has_three_tables(cluster: Any, tmp_path: Path) -> None:
             "demo", data=tmp_path / "data", out=tmp_path / name, settings=EmbedSettings(**PLAIN), executor=executor
         )
     assert files(tmp_path / "cluster") == files(tmp_path / "local")
+
+
+def test_the_command_takes_paths_from_where_it_is_typed(
+    cluster: Any, screen: Path, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plate").symlink_to(screen)
+    options = ["--model", "demo", "--plate", "plate/load_data.csv", "--locations", "plate/locations", "--out", "out"]
+    options += ["--channels", CHANNELS, "--backend", "onnxruntime", "--precision", "fp32"]
+    done = CliRunner().invoke(app, ["embed", *options, "--ray", cluster.address, "--ray-workers", "1"])
+    assert done.exit_code == 0, done.output
+    assert files(tmp_path / "out") == files(local)
+    refused = CliRunner().invoke(app, ["embed", *options, "--ray-workers", "1"])
+    assert refused.exit_code == 2
+    assert "belongs to --ray" in refused.output
 
 
 def test_workers_that_are_killed_are_replaced(cluster: Any, screen: Path, local: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 import random
 import sys
 import threading
@@ -134,6 +135,8 @@ def test_one_table_of_all_cells_in_any_order(tmp_path: Path, table: Path, suffix
         check_cellprofiler(plate, index, own)
     assert plate.locations is not None
     assert plate.locations.strays() == 5
+    elsewhere = pickle.loads(pickle.dumps(plate))  # as another process gets it
+    check_cellprofiler(elsewhere, index, own)
 
 
 @pytest.mark.parametrize("database", [False, True])

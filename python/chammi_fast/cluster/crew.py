@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,7 +156,7 @@ class Crew:
         room = sum(self._share.fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
         wanted = min(shards, max(room, there) + max(1, there))
         for _ in range(min(wanted, self._most or wanted) - len(self._hands)):
-            actor = self._make.remote(self._shared)
+            actor = self._make.remote(self._shared, str(Path.cwd()))
             self._hands.append(_Hand(actor, actor.place.remote()))
 
     def _send(self, hand: _Hand, tour: _Tour, shard: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 import time
 from dataclasses import dataclass
@@ -66,9 +68,17 @@ class Done:
 
 
 class Worker:
-    """A process of the cluster, which owns a GPU or some processors."""
+    """A process of the cluster, which owns a GPU or some processors.
 
-    def __init__(self, order: Order) -> None:
+    Parameters
+    ----------
+    order : of the run
+    folder : the driver's working directory, from which relative paths start here, too
+    """
+
+    def __init__(self, order: Order, folder: str = ".") -> None:
+        with contextlib.suppress(OSError):  # a run of absolute paths and URLs does not need it
+            os.chdir(folder)
         self._order = order
         self._opened: tuple[int, Form, Embedder] | None = None
 

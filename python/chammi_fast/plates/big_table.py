@@ -78,6 +78,14 @@ class BigTable:
         self._keys = _keys(path, names, places)
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a process has for itself: another one reads the table again."""
+        return {name: value for name, value in vars(self).items() if name not in {"_lock", "_on_disk"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
     @property
     def origin(self) -> str:
         """The table's path."""
