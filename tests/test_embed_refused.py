@@ -67,3 +67,8 @@ def test_strict_batches_stop_at_the_first_failure(table: Path) -> None:
     assert len(batches(strict=False)[0].failures) == 1
     with pytest.raises(ChammiFastError, match=r"absent\.png"):
         batches(strict=True)
+
+
+def test_batches_have_no_failed_images_of_an_earlier_run(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="use embed"):
+        embed_batches("demo", manifest=tmp_path, channels="nucleus", settings=EmbedSettings(**FP32, retry_errors=True))

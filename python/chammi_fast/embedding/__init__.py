@@ -142,6 +142,8 @@ def embed_batches(  # noqa: PLR0913 - as `embed`
         As `embed`.
     """
     settings = settings or EmbedSettings()
+    if settings.retry_errors:
+        raise ManifestError("retry_errors goes on with a run that was written: use embed.")
     inputs = Inputs(data, data_sets, manifest, channels, where, plate, crops)
     model = model if isinstance(model, Model) else load_model(model)
     jobs = inputs.jobs(model, Path(), settings)

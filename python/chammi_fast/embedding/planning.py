@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from chammi_fast.choosing import Task, settle
+from chammi_fast.choosing import Task, forms_of, settle
 from chammi_fast.embedding.filling import first_images
 from chammi_fast.errors import BackendError, OutputError
 from chammi_fast.files import make_folder, write_text
 from chammi_fast.runfolder import recorded
-from chammi_fast.runtime import AUTO, BACKENDS, Form, possible_forms
+from chammi_fast.runtime import AUTO, Form
 from chammi_fast.runtime.accuracy import Accuracy
 from chammi_fast.runtime.choice import Candidate, Choice
 
@@ -173,13 +173,7 @@ def _taken(files: Files, wish: Form, sha256: str, form: dict[str, Any], accuracy
 
 def _check_settled(files: Files, settings: EmbedSettings) -> None:
     wish = settings.wish
-    forms = possible_forms(
-        wish,
-        BACKENDS,
-        floating=files.floating is not None,
-        quantised=files.quantised is not None,
-        fixed_size=files.named.spec.preprocessing.size is not None,
-    )
+    forms = forms_of(files, wish)
     if AUTO in (wish.backend, wish.precision) or len(forms) > 1:
         raise BackendError(
             "the parts of a run must all be computed alike: give --backend, --precision and --device, or a --plan "
