@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,52 @@ def embed(model: Path, table: Path, out: Path, *, where: str | None = None, **se
 def vectors(out: Path) -> dict[str, bytes]:
     found = read_embeddings(out)
     return {key: row.tobytes() for key, row in zip(found["key"].to_pylist(), embedding_matrix(found), strict=True)}
+
+
+BOUND = """
+import hashlib
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from chammi_fast.runtime import graph
+
+draw = lambda *shape: np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+weights = {"rows": draw(16, 128), "W": draw(128, 256), "V": draw(640, 256), "b": draw(640)}
+weights["shape"] = np.array([40, 4, 4, 5])
+nodes = [
+    helper.make_node("Gather", ["rows", "channels"], ["some"]),
+    helper.make_node("MatMul", ["some", "W"], ["hidden"]),
+    helper.make_node("Gemm", ["hidden", "V", "b"], ["flat"], transB=1, alpha=0.5),
+    helper.make_node("Reshape", ["flat", "shape"], ["made"]),
+    helper.make_node("Transpose", ["made"], ["stem"], perm=[0, 3, 1, 2]),
+    helper.make_node("Conv", ["image", "stem"], ["embedding"]),
+]
+image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", "c", 8, 8])
+channels = helper.make_tensor_value_info("channels", TensorProto.INT64, ["c"])
+output = helper.make_empty_tensor_value_info("embedding")
+tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+model = helper.make_model(helper.make_graph(nodes, "adaptive", [image, channels], [output], tensors))
+made = graph.specialise(model, [3, 1, 4, 15, 9])
+(stem,) = (numpy_helper.to_array(one) for one in made.graph.initializer if one.name == "stem")
+exact = weights["rows"][[3, 1, 4, 15, 9]].astype(np.longdouble) @ weights["W"]
+exact = 0.5 * exact @ weights["V"].T.astype(np.longdouble) + weights["b"]
+np.testing.assert_allclose(stem, exact.reshape(40, 4, 4, 5).transpose(0, 3, 1, 2).astype(np.float32), atol=1e-3)
+print(hashlib.sha256(stem.tobytes()).hexdigest())
+"""
+
+
+def test_the_threads_of_blas_change_nothing() -> None:
+    """What channels make of a network is computed when it is opened, by a process that may have any number of them."""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", BOUND],
+            env=os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2", "3")
+    }
+    assert len(found) == 1
 
 
 def test_an_image_has_the_same_bits_in_any_run(cells: Path, model: Path, tmp_path: Path, form: dict[str, str]) -> None:

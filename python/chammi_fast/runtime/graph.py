@@ -171,7 +171,39 @@ def _evaluate(model: ModelProto, nodes: list[NodeProto]) -> dict[str, np.ndarray
         initializer=[tensor for tensor in model.graph.initializer if tensor.name in used],
     )
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    return dict(zip(wanted, ReferenceEvaluator(part).run(None, {}), strict=True))
+    return dict(zip(wanted, ReferenceEvaluator(part, new_ops=_products()).run(None, {}), strict=True))
+
+
+def _products() -> list[type]:
+    """Matrix products in long doubles: NumPy has BLAS compute those of floats, whose threads decide how they round."""
+    from onnx.reference.op_run import OpRun
+
+    def product(a: np.ndarray, b: np.ndarray) -> Any:
+        return a.astype(np.longdouble) @ b.astype(np.longdouble)
+
+    class MatMul(OpRun):
+        op_domain = ""
+
+        def _run(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray]:
+            return (product(a, b).astype(a.dtype),)
+
+    class Gemm(OpRun):
+        op_domain = ""
+
+        def _run(  # noqa: PLR0913, PLR0917 - as ONNX names its attributes
+            self,
+            a: np.ndarray,
+            b: np.ndarray,
+            c: np.ndarray | None = None,
+            alpha: float = 1.0,
+            beta: float = 1.0,
+            transA: int = 0,  # noqa: N803
+            transB: int = 0,  # noqa: N803
+        ) -> tuple[np.ndarray]:
+            found = alpha * product(a.T if transA else a, b.T if transB else b)
+            return ((found if c is None else found + beta * c).astype(a.dtype),)
+
+    return [MatMul, Gemm]
 
 
 def _replace(graph: GraphProto, nodes: list[NodeProto], values: dict[str, np.ndarray]) -> None:
