@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from chammi_fast.cluster import RayExecutor
     from chammi_fast.embedding import embed, embed_batches
     from chammi_fast.embedding_table import EmbeddingTable
-    from chammi_fast.evaluation import compare, evaluate
+    from chammi_fast.evaluation import compare, evaluate, find_neighbours
     from chammi_fast.images import (
         Batch,
         CropBatch,
@@ -54,6 +54,7 @@ __all__ = [
     "embed",
     "embed_batches",
     "evaluate",
+    "find_neighbours",
     "load_batch",
     "load_crops",
     "load_model",
@@ -74,6 +75,7 @@ _HOME = {
     "embed": "embedding",
     "embed_batches": "embedding",
     "evaluate": "evaluation",
+    "find_neighbours": "evaluation",
     "load_model": "model",
     "profile": "profiling",
     "quantise": "quantisation",

@@ -104,15 +104,22 @@ class EmbeddingTable:
 
         Memory does not grow with the table.
         """
+        for part in range(len(self.paths)):
+            yield from self.part_batches(part, columns, rows)
+
+    def part_batches(
+        self, part: int, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS
+    ) -> Iterator[pa.Table]:
+        """Yield one part of the table, by its place in `paths`, as `batches` does all."""
         wanted = self._wanted(columns)
         read = list(dict.fromkeys([*wanted, *self._asked]))
-        for path in self.paths:
-            if not _schema(path).equals(self.schema):
-                raise TableError(f"{path}: has other columns than {self.paths[0].name}: they are from different runs.")
-            try:
-                yield from (self._chosen(batch).select(wanted) for batch in _read(path, read, rows))
-            except (OSError, pa.ArrowException) as error:
-                raise TableError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
+        path = self.paths[part]
+        if not _schema(path).equals(self.schema):
+            raise TableError(f"{path}: has other columns than {self.paths[0].name}: they are from different runs.")
+        try:
+            yield from (self._chosen(batch).select(wanted) for batch in _read(path, read, rows))
+        except (OSError, pa.ArrowException) as error:
+            raise TableError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
 
     def _wanted(self, columns: Sequence[str] | None) -> list[str]:
         wanted = self.schema.names if columns is None else list(columns)

@@ -15,6 +15,7 @@ from chammi_fast.evaluation.confidence import Interval, Resampling
 from chammi_fast.evaluation.diagnostics import Diagnostics, Questions
 from chammi_fast.evaluation.display import scores_table
 from chammi_fast.evaluation.exact_search import threads as faiss_threads
+from chammi_fast.evaluation.finding import find_neighbours
 from chammi_fast.evaluation.metrics import Average, ClassScores, TaskScores
 from chammi_fast.evaluation.provenance import Provenance, versions
 from chammi_fast.evaluation.scores import Scores, read_scores, write_scores
@@ -38,6 +39,7 @@ __all__ = [
     "TaskScores",
     "compare",
     "evaluate",
+    "find_neighbours",
     "read_scores",
     "scores_table",
     "write_comparison",

@@ -1,0 +1,76 @@
+"""``chammi-fast neighbours``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import Annotated, Literal
+
+import typer
+
+from chammi_fast.cli.console import console, warn_of_mixed_installations
+
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def memory_size(text: str) -> int:
+    """Read a size such as 500MB."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?b|)", text.strip().lower())
+    if match is None or match[2] not in _UNITS:
+        raise typer.BadParameter("name a size such as 500MB or 2GB.")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def neighbours(
+    *,
+    queries: Annotated[Path, typer.Option(help="Folder of an embedding table: whose neighbours are sought.")],
+    out: Annotated[Path, typer.Option(help="Parquet file for query, rank, neighbour and similarity.")],
+    references: Annotated[
+        Path | None, typer.Option(help="Folder of the embedding table in which they are sought; by default the same.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, help="Neighbours of each query.")] = 10,
+    metric: Annotated[Literal["cosine", "l2"], typer.Option(help="Cosine, or Euclidean distance.")] = "cosine",
+    exclude_same: Annotated[
+        str,
+        typer.Option(
+            help="Column, or 'plate,well': no row is compared with rows of its own; '' compares all, a row with itself."
+        ),
+    ] = "key",
+    where: Annotated[str | None, typer.Option(help="Rows of the queries, as in embed.")] = None,
+    references_where: Annotated[str | None, typer.Option(help="Rows of the references, as in embed.")] = None,
+    memory: Annotated[
+        str, typer.Option(help="For rows, such as 500MB or 4GB: larger tables are read block by block.")
+    ] = "1GB",
+    threads: Annotated[int | None, typer.Option(min=1, help="By default one per processor.")] = None,
+) -> None:
+    """Find the nearest rows of an embedding table, exactly, however large it is.
+
+    chammi-fast neighbours --queries cells/ --k 10 --exclude-same Metadata_Plate --out neighbours.parquet
+
+    chammi-fast neighbours --queries new-cells/ --references all-cells/ --memory 1GB --out neighbours.parquet
+    """
+    from pyarrow import parquet
+
+    from chammi_fast.embedding_table import EmbeddingTable
+    from chammi_fast.evaluation.finding import SCHEMA, stream_neighbours
+    from chammi_fast.files import make_folder, replacing
+
+    warn_of_mixed_installations()
+    size = memory_size(memory)
+    asked = EmbeddingTable(queries, where)
+    tables = stream_neighbours(
+        asked,
+        EmbeddingTable(references or queries, references_where),
+        k=k,
+        metric=metric,
+        exclude_same=[column.strip() for column in exclude_same.split(",") if column.strip()],
+        memory=size,
+        threads=threads,
+    )
+    make_folder(out.parent)
+    found = 0
+    with replacing(out) as temporary, parquet.ParquetWriter(temporary, SCHEMA) as file:
+        for table in tables:
+            file.write_table(table)
+            found += table.num_rows
+    console().print(f"{found:,} neighbours of {len(asked):,} rows -> {out}", soft_wrap=True, markup=False)

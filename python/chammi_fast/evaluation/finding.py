@@ -1,0 +1,282 @@
+"""Find the nearest rows of an embedding table, whatever its size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chammi_fast.embedding_table import BATCH_ROWS, EmbeddingTable, vectors
+from chammi_fast.errors import EvaluationError
+from chammi_fast.evaluation.exact_search import threads as faiss_threads
+from chammi_fast.evaluation.excluding import Exclusion
+from chammi_fast.evaluation.features import text_column
+from chammi_fast.evaluation.neighbours import NONE, Found
+from chammi_fast.evaluation.space import METRICS, Space
+from chammi_fast.evaluation.streaming import MEMORY, Block, Room, nearest_of_block, search_blocks
+from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from chammi_fast.evaluation.space import Metric
+
+SCHEMA = pa.schema(
+    [("query", pa.string()), ("rank", pa.int64()), ("neighbour", pa.string()), ("similarity", pa.float64())]
+)
+# A reference row's number is that of its part and, below these bits, of its row there: rows of different parts keep
+# their order whoever searches which part, and however many rows an expression has left of it.
+_ROW_BITS = 40
+
+
+@dataclass(frozen=True)
+class Quest:
+    """Queries, and how their neighbours are found in a table.
+
+    Attributes
+    ----------
+    features : (Q, D) float32 of the queries
+    references : where neighbours are sought
+    k : neighbours of each
+    metric : of the neighbours
+    exclusion : of rows that are not compared, if any
+    block_rows : references in memory at a time
+    threads : or None for all processors
+    """
+
+    features: np.ndarray
+    references: EmbeddingTable
+    k: int
+    metric: Metric
+    exclusion: Exclusion | None
+    block_rows: int
+    threads: int | None
+
+    def search(self, parts: Iterable[int]) -> Found:
+        """Find the nearest rows of some parts of the references.
+
+        Raises
+        ------
+        EvaluationError
+            If a row cannot be compared: it has no direction under the cosine, or is not finite.
+        """
+        groups = None if self.exclusion is None else self.exclusion.groups
+
+        def search(space: Space, block: Block) -> Found:
+            zero = space.zero_rows
+            if zero.size:
+                row = int(block.rows[zero[0] - len(self.features)])
+                key = _keys(self.references, np.array([row]))[0]
+                raise EvaluationError(_no_direction(self.references, key.as_py()))
+            return nearest_of_block(space, block, groups, self.k)
+
+        nothing = Found.nothing(len(self.features), self.k)
+        with faiss_threads(self.threads):
+            return search_blocks(self._blocks(parts), nothing, self.metric, self.threads, search)
+
+    def _blocks(self, parts: Iterable[int]) -> Iterator[Block]:
+        """Read the references, behind the queries each time."""
+        first, most = len(self.features), self.block_rows
+        features, numbers, groups = self._empty()
+        filled = 0
+        for row, batch in self._batches(parts, min(most, BATCH_ROWS)):
+            if filled + batch.num_rows > most:
+                yield Block(features[: first + filled], numbers[:filled], groups[:filled])
+                features, numbers, groups = self._empty()
+                filled = 0
+            stop = filled + batch.num_rows
+            features[first + filled : first + stop] = _finite(batch, self.references)
+            numbers[filled:stop] = np.arange(row, row + batch.num_rows)
+            if self.exclusion is not None:
+                groups[filled:stop] = self.exclusion.of(batch, self.references.folder)
+            filled = stop
+        if filled:
+            yield Block(features[: first + filled], numbers[:filled], groups[:filled])
+
+    def _empty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        features = np.empty((len(self.features) + self.block_rows, self.features.shape[1]), dtype=np.float32)
+        features[: len(self.features)] = self.features
+        return features, np.empty(self.block_rows, dtype=np.int64), np.zeros(self.block_rows, dtype=np.int64)
+
+    def _batches(self, parts: Iterable[int], rows: int) -> Iterator[tuple[int, pa.Table]]:
+        """Yield batches with the number of their first row."""
+        columns = [] if self.exclusion is None else self.exclusion.columns
+        for part in parts:
+            row = part << _ROW_BITS
+            for batch in self.references.part_batches(part, [*columns, EMBEDDING_COLUMN], rows):
+                yield row, batch
+                row += batch.num_rows
+
+
+class Searcher(Protocol):
+    """Who searches the parts of a table: this process, or others (`chammi_fast.RayExecutor`)."""
+
+    def search(self, quest: Quest) -> Found:
+        """Find the nearest rows of all parts of the references."""
+
+
+class Here:
+    """Searches all parts in this process."""
+
+    def search(self, quest: Quest) -> Found:
+        """Find the nearest rows of all parts of the references."""
+        return quest.search(range(len(quest.references.paths)))
+
+
+def find_neighbours(  # noqa: PLR0913 - the public face: each argument is one decision of the user's
+    queries: str | Path | EmbeddingTable,
+    references: str | Path | EmbeddingTable | None = None,
+    *,
+    k: int = 10,
+    metric: Metric = "cosine",
+    exclude_same: Sequence[str] = (KEY_COLUMN,),
+    memory: int = MEMORY,
+    threads: int | None = None,
+    executor: Searcher | None = None,
+) -> pa.Table:
+    """Find the nearest rows of an embedding table, exactly, in bounded memory.
+
+    The references are read block by block, the next one while one is searched. The neighbours, and which of equally
+    near ones come first (the first in the table), are those of one search among all rows, whatever the blocks.
+
+    Parameters
+    ----------
+    queries : embedding table, or its folder
+    references : where neighbours are sought; by default among the queries
+    k : neighbours of each query
+    metric : "cosine", or "l2" for Euclidean distance
+    exclude_same : columns of both tables: references that share a query's values of all of them are not compared with
+        it; by default the key, so that no row is its own neighbour; an empty sequence compares all
+    memory : bytes for rows; the libraries take about 200 MB beside
+    threads : by default one per processor
+    executor : who searches, such as a `RayExecutor`; by default this process
+
+    Returns
+    -------
+    Arrow table of one row per neighbour, in the order of the queries, the nearest first: `query` (key), `rank` (from
+    1), `neighbour` (key), `similarity` (double: the cosine, or the Euclidean distance under "l2"). A query that may be
+    compared with fewer than k rows has fewer.
+
+    Raises
+    ------
+    EvaluationError
+        If an option cannot be, the tables do not fit each other, or a row cannot be compared.
+    TableError
+        If a table cannot be read, or lacks a column.
+    MissingExtraError
+        If Faiss is not installed.
+
+    Examples
+    --------
+    >>> wells = EmbeddingTable("cells/", where='Metadata_Well == "A01"')  # doctest: +SKIP
+    >>> found = find_neighbours(wells, "cells/", k=5, exclude_same=["Metadata_Plate"])  # doctest: +SKIP
+    """
+    tables = stream_neighbours(
+        queries,
+        references,
+        k=k,
+        metric=metric,
+        exclude_same=exclude_same,
+        memory=memory,
+        threads=threads,
+        executor=executor,
+    )
+    return pa.concat_tables([SCHEMA.empty_table(), *tables])
+
+
+def stream_neighbours(  # noqa: PLR0913 - as find_neighbours
+    queries: str | Path | EmbeddingTable,
+    references: str | Path | EmbeddingTable | None = None,
+    *,
+    k: int = 10,
+    metric: Metric = "cosine",
+    exclude_same: Sequence[str] = (KEY_COLUMN,),
+    memory: int = MEMORY,
+    threads: int | None = None,
+    executor: Searcher | None = None,
+) -> Iterator[pa.Table]:
+    """Yield the table of `find_neighbours`, block by block of queries."""
+    asked = _opened(queries)
+    table = asked if references is None else _opened(references)
+    if metric not in METRICS:
+        raise EvaluationError(f"metric '{metric}' is unknown; there are {', '.join(METRICS)}.")
+    for name, number in (("k", k), ("memory", memory), ("threads", threads)):
+        if number is not None and number < 1:
+            raise EvaluationError(f"{name} must be at least 1, not {number}.")
+    if asked.embedding_size != table.embedding_size:
+        raise EvaluationError(
+            f"{asked.folder} and {table.folder}: embeddings of {asked.embedding_size} and {table.embedding_size} "
+            "numbers cannot be compared."
+        )
+    room = Room.within(memory, asked.embedding_size, k)
+    for batch in _query_blocks(asked, exclude_same, room.queries):
+        features = _finite(batch, asked).astype(np.float32)
+        keys = text_column(batch, KEY_COLUMN, asked.folder)
+        space = Space(features, metric, threads)
+        if space.zero_rows.size:
+            raise EvaluationError(_no_direction(asked, keys[int(space.zero_rows[0])].as_py()))
+        exclusion = Exclusion(exclude_same, batch, asked.folder) if exclude_same else None
+        quest = Quest(features, table, k, metric, exclusion, room.references, threads)
+        yield _answer(space, keys, (executor or Here()).search(quest), table)
+
+
+def _opened(table: str | Path | EmbeddingTable) -> EmbeddingTable:
+    return table if isinstance(table, EmbeddingTable) else EmbeddingTable(table)
+
+
+def _query_blocks(table: EmbeddingTable, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    """Yield blocks of queries, as large as there is room for."""
+    wanted = list(dict.fromkeys([KEY_COLUMN, *columns, EMBEDDING_COLUMN]))
+    pending: list[pa.Table] = []
+    for batch in table.batches(wanted, min(rows, BATCH_ROWS)):
+        if pending and sum(one.num_rows for one in pending) + batch.num_rows > rows:
+            yield pa.concat_tables(pending)
+            pending = []
+        if batch.num_rows:
+            pending.append(batch)
+    if pending:
+        yield pa.concat_tables(pending)
+
+
+def _finite(batch: pa.Table, table: EmbeddingTable) -> np.ndarray:
+    matrix = vectors(batch)
+    if not np.isfinite(matrix).all():
+        raise EvaluationError(f"{table.folder}: holds embeddings that are NaN or infinite.")
+    return matrix
+
+
+def _no_direction(table: EmbeddingTable, key: str) -> str:
+    return (
+        f"{table.folder}: the embedding of '{key}' is all zero, without a cosine: use the metric l2, or leave it out."
+    )
+
+
+def _answer(space: Space, keys: pa.Array, found: Found, references: EmbeddingTable) -> pa.Table:
+    query, rank = np.nonzero(found.rows != NONE)
+    return pa.table(
+        {
+            "query": keys.take(pa.array(query)),
+            "rank": rank + 1,
+            "neighbour": _keys(references, found.rows[query, rank]),
+            "similarity": space.similarity(query, found.scores[query, rank]),
+        },
+        schema=SCHEMA,
+    )
+
+
+def _keys(table: EmbeddingTable, rows: np.ndarray) -> pa.Array:
+    """Return the keys of rows by their numbers; only the parts that hold them are read."""
+    wanted, order = np.unique(rows, return_inverse=True)
+    taken = [pa.array([], pa.string())]
+    for part in np.unique(wanted >> _ROW_BITS).tolist():
+        row = part << _ROW_BITS
+        for batch in table.part_batches(part, [KEY_COLUMN]):
+            low, high = np.searchsorted(wanted, [row, row + batch.num_rows])
+            if low < high:
+                taken.append(text_column(batch, KEY_COLUMN, table.folder).take(pa.array(wanted[low:high] - row)))
+            row += batch.num_rows
+    return pc.take(pa.concat_arrays(taken), pa.array(order.reshape(-1)))

@@ -1,0 +1,98 @@
+"""Exact nearest neighbours among more rows than memory holds: one block after the other, merged exactly.
+
+A block is searched as a table that fits is (`neighbours`). Scores depend on the two rows alone and rows keep their
+numbers, so merging the blocks' answers gives the neighbours, and settles the ties, of one search among all rows.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from chammi_fast.evaluation.neighbours import NONE, Found, Grouped, References, nearest, nearest_in_other_groups
+from chammi_fast.evaluation.space import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from chammi_fast.evaluation.space import Metric
+
+MEMORY = 1 << 30
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many rows are in memory at a time: so many queries, and two blocks of references."""
+
+    queries: int
+    references: int
+
+    @classmethod
+    def within(cls, memory: int, dimensions: int, k: int) -> Room:
+        """Divide so many bytes: a quarter for queries and what is found for them, half for references.
+
+        A row is held three times: in the block that is searched, in the one that is read meanwhile, and in the
+        vectors of a search.
+        """
+        row = 3 * 4 * dimensions
+        found = 4 * 16 * k
+        return cls(max(1, memory // 4 // (row + found)), max(1, memory // 2 // row))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some of the reference rows, behind the queries.
+
+    Attributes
+    ----------
+    features : (Q + B, D) float32, the queries first
+    rows : (B,) int64 numbers of the references, ascending
+    groups : (B,) int64 group of each, or None where no group is left out
+    """
+
+    features: np.ndarray
+    rows: np.ndarray
+    groups: np.ndarray | None = None
+
+    def named(self, found: Found) -> Found:
+        """Give what was found, places in `features`, its numbers."""
+        nothing = found.rows == NONE
+        places = np.where(nothing, 0, found.rows - (len(self.features) - len(self.rows)))
+        return Found(np.where(nothing, NONE, self.rows[places]), found.scores)
+
+
+def search_blocks(
+    blocks: Iterator[Block], found: Found, metric: Metric, threads: int | None, search: Callable[[Space, Block], Found]
+) -> Found:
+    """Merge what is found in each block into what was found before; the next block is read meanwhile.
+
+    Parameters
+    ----------
+    search : finds places in the features of a block
+    """
+    for block in ahead(blocks):
+        found = found.merged(block.named(search(Space(block.features, metric, threads), block)))
+    return found
+
+
+def nearest_of_block(space: Space, block: Block, groups: np.ndarray | None, k: int) -> Found:
+    """Find each query's k nearest in a block; `groups` are (Q,) int64 of the queries, if some are left out."""
+    first = len(space) - len(block.rows)
+    queries, references = np.arange(first), np.arange(first, len(space))
+    if groups is None or block.groups is None or not np.isin(block.groups, groups).any():
+        return nearest(space, queries, References.of(space, references, k), k)
+    return nearest_in_other_groups(space, Grouped(queries, groups), Grouped(references, block.groups), k)
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items while a thread makes the next."""
+    iterator = iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, iterator, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, iterator, None)
+            yield item
