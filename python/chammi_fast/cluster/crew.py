@@ -224,7 +224,8 @@ class Crew:
         self._ray.kill(hand.actor)  # it may be cut off, and alive
         if hand.place is None:
             self._failed_starts += 1
-            if self._failed_starts == FAULTS:
+            # Several may have been sent to a node that was lost, as long as Ray has not noticed it.
+            if self._failed_starts >= FAULTS and not any(one.place for one in self._hands):
                 raise ClusterError(f"workers cannot be started: {_said(error)}.")
             return
         address = hand.address
