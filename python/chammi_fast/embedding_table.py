@@ -92,8 +92,12 @@ class EmbeddingTable:
     @cached_property
     def _rows(self) -> int:
         if not self._where:
-            return sum(parquet.read_metadata(path).num_rows for path in self.paths)
+            return sum(self.part_sizes())
         return sum(batch.num_rows for batch in self.batches([]))
+
+    def part_sizes(self) -> list[int]:
+        """Return how many rows each part has, whether they are chosen or not."""
+        return [parquet.read_metadata(path).num_rows for path in self.paths]
 
     def __repr__(self) -> str:
         chosen = "".join(f", where {expression}" for expression in self._where)

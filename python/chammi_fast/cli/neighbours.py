@@ -23,10 +23,10 @@ def memory_size(text: str) -> int:
 
 def neighbours(
     *,
-    queries: Annotated[Path, typer.Option(help="Folder of an embedding table: whose neighbours are sought.")],
+    queries: Annotated[str, typer.Option(help="Folder of an embedding table: whose neighbours are sought.")],
     out: Annotated[Path, typer.Option(help="Parquet file for query, rank, neighbour and similarity.")],
     references: Annotated[
-        Path | None, typer.Option(help="Folder of the embedding table in which they are sought; by default the same.")
+        str | None, typer.Option(help="Folder of the embedding table in which they are sought; by default the same.")
     ] = None,
     k: Annotated[int, typer.Option(min=1, help="Neighbours of each query.")] = 10,
     metric: Annotated[Literal["cosine", "l2"], typer.Option(help="Cosine, or Euclidean distance.")] = "cosine",
@@ -42,20 +42,31 @@ def neighbours(
         str, typer.Option(help="For rows, such as 500MB or 4GB: larger tables are read block by block.")
     ] = "1GB",
     threads: Annotated[int | None, typer.Option(min=1, help="By default one per processor.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="auto|ADDRESS", help="Search on the Ray cluster at this address.")
+    ] = None,
+    ray_workers: Annotated[
+        int, typer.Option(min=0, help="For --ray: workers at most; 0 takes all that the cluster has room for.")
+    ] = 0,
 ) -> None:
     """Find the nearest rows of an embedding table, exactly, however large it is.
 
     chammi-fast neighbours --queries cells/ --k 10 --exclude-same Metadata_Plate --out neighbours.parquet
 
     chammi-fast neighbours --queries new-cells/ --references all-cells/ --memory 1GB --out neighbours.parquet
+
+    On a Ray cluster: the same, with --ray auto
     """
     from pyarrow import parquet
 
+    from chammi_fast.cluster import RayExecutor
     from chammi_fast.embedding_table import EmbeddingTable
     from chammi_fast.evaluation.finding import SCHEMA, stream_neighbours
     from chammi_fast.files import make_folder, replacing
 
     warn_of_mixed_installations()
+    if ray_workers and ray is None:
+        raise typer.BadParameter("belongs to --ray.", param_hint="--ray-workers")
     size = memory_size(memory)
     asked = EmbeddingTable(queries, where)
     tables = stream_neighbours(
@@ -66,6 +77,7 @@ def neighbours(
         exclude_same=[column.strip() for column in exclude_same.split(",") if column.strip()],
         memory=size,
         threads=threads,
+        executor=None if ray is None else RayExecutor(ray, workers=ray_workers),
     )
     make_folder(out.parent)
     found = 0

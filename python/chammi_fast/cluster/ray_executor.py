@@ -1,4 +1,4 @@
-"""Embed on a Ray cluster."""
+"""Embed, and search, on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chammi_fast.cluster.crew import Crew, Share
+from chammi_fast.cluster.search import search
 from chammi_fast.errors import ClusterError
 from chammi_fast.extras import require
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from chammi_fast.embedding.executors import Team
     from chammi_fast.embedding.filling import Order
+    from chammi_fast.evaluation.finding import Quest
+    from chammi_fast.evaluation.neighbours import Found
 
 # Ray prints what its scheduler thinks of workers that wait for a node, which they are meant to do.
 _QUIET = {"RAY_SCHEDULER_EVENTS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -24,7 +27,7 @@ _PATIENCE_S = 10.0
 
 
 class RayExecutor:
-    """Has the shards of a run embedded by workers on a Ray cluster (`chammi_fast.embed`).
+    """Has a run's shards embedded (`chammi_fast.embed`), or a table searched (`find_neighbours`), on a Ray cluster.
 
     The results are those of a run on one machine, bit for bit, if the nodes' processors and versions are of one kind;
     a node of another kind is refused. Where Ray is already initialised in this process, that cluster is taken.
@@ -34,16 +37,16 @@ class RayExecutor:
     address : of the cluster, as `ray.init` takes it: "auto" for the one that this machine belongs to, "host:port", or
         "ray://host:port"
     workers : at most so many; 0 for as many as the cluster has room for, whatever it grows to
-    cpus : processors of each worker; 0 for `EmbedSettings.threads`, or else the node's: all of the smallest node, or a
-        GPU's share of them
+    cpus : processors of each worker; 0 for the `threads` that are asked for, or else the node's: all of the smallest
+        node, or a GPU's share of them
     gpus : GPUs of each worker; None for 1 where the cluster has any and `EmbedSettings.device` allows it
 
     Raises
     ------
     ClusterError
-        In a run: if there is no such cluster, or its nodes do not fit each other.
+        When it is used: if there is no such cluster, or its nodes do not fit each other.
     MissingExtraError
-        In a run: if Ray is not installed.
+        When it is used: if Ray is not installed.
     """
 
     def __init__(self, address: str = "auto", *, workers: int = 0, cpus: int = 0, gpus: int | None = None) -> None:
@@ -53,19 +56,28 @@ class RayExecutor:
     def gather(self, order: Order, told: Callable[[str], None]) -> Iterator[Team]:
         """Connect to the cluster, and have workers embed a run until the context ends."""
         with connected(self.address) as ray:
-            crew = Crew(ray, order, self._share(ray, order), self.workers, told)
+            share = self._share(ray, order.settings.threads, may_use_gpus=order.settings.device != "cpu")
+            crew = Crew(ray, order, share, self.workers, told)
             try:
                 crew.settle()
                 yield crew
             finally:
                 crew.dismiss()
 
-    def _share(self, ray: ModuleType, order: Order) -> Share:
+    @contextmanager
+    def searching(self) -> Iterator[Callable[[Quest], Found]]:
+        """Connect to the cluster; what is yielded has parts of a table searched by tasks, and merges their answers."""
+        with connected(self.address) as ray:
+            yield lambda quest: search(
+                ray, quest, self._share(ray, quest.threads or 0, may_use_gpus=True), self.workers
+            )
+
+    def _share(self, ray: ModuleType, threads: int, *, may_use_gpus: bool) -> Share:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        settings, gpus = order.settings, self.gpus
+        gpus = self.gpus
         if gpus is None:
-            gpus = int(settings.device != "cpu" and any(node.get("GPU", 0) >= 1 for node in nodes))
-        cpus = self.cpus or settings.threads
+            gpus = int(may_use_gpus and any(node.get("GPU", 0) >= 1 for node in nodes))
+        cpus = self.cpus or threads
         if not cpus:
             rooms = [node["CPU"] * gpus / node["GPU"] if gpus else node["CPU"] for node in nodes if _usable(node, gpus)]
             cpus = max(1, int(min(rooms, default=1)))

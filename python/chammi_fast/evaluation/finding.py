@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +21,8 @@ from chammi_fast.evaluation.streaming import MEMORY, Block, Room, nearest_of_blo
 from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from chammi_fast.evaluation.space import Metric
@@ -113,18 +115,19 @@ class Quest:
 
 
 class Searcher(Protocol):
-    """Who searches the parts of a table: this process, or others (`chammi_fast.RayExecutor`)."""
+    """Who searches the parts of a table: this process, or a cluster (`chammi_fast.RayExecutor`)."""
 
-    def search(self, quest: Quest) -> Found:
-        """Find the nearest rows of all parts of the references."""
+    def searching(self) -> AbstractContextManager[Callable[[Quest], Found]]:
+        """Return what finds the nearest rows of all parts of the references, while the context lasts."""
 
 
 class Here:
     """Searches all parts in this process."""
 
-    def search(self, quest: Quest) -> Found:
-        """Find the nearest rows of all parts of the references."""
-        return quest.search(range(len(quest.references.paths)))
+    @contextmanager
+    def searching(self) -> Iterator[Callable[[Quest], Found]]:
+        """Return what finds the nearest rows of all parts of the references."""
+        yield lambda quest: quest.search(range(len(quest.references.paths)))
 
 
 def find_neighbours(  # noqa: PLR0913 - the public face: each argument is one decision of the user's
@@ -213,15 +216,16 @@ def stream_neighbours(  # noqa: PLR0913 - as find_neighbours
             "numbers cannot be compared."
         )
     room = Room.within(memory, asked.embedding_size, k)
-    for batch in _query_blocks(asked, exclude_same, room.queries):
-        features = _finite(batch, asked).astype(np.float32)
-        keys = text_column(batch, KEY_COLUMN, asked.folder)
-        space = Space(features, metric, threads)
-        if space.zero_rows.size:
-            raise EvaluationError(_no_direction(asked, keys[int(space.zero_rows[0])].as_py()))
-        exclusion = Exclusion(exclude_same, batch, asked.folder) if exclude_same else None
-        quest = Quest(features, table, k, metric, exclusion, room.references, threads)
-        yield _answer(space, keys, (executor or Here()).search(quest), table)
+    with (executor or Here()).searching() as search:
+        for batch in _query_blocks(asked, exclude_same, room.queries):
+            features = _finite(batch, asked).astype(np.float32)
+            keys = text_column(batch, KEY_COLUMN, asked.folder)
+            space = Space(features, metric, threads)
+            if space.zero_rows.size:
+                raise EvaluationError(_no_direction(asked, keys[int(space.zero_rows[0])].as_py()))
+            exclusion = Exclusion(exclude_same, batch, asked.folder) if exclude_same else None
+            quest = Quest(features, table, k, metric, exclusion, room.references, threads)
+            yield _answer(space, keys, search(quest), table)
 
 
 def _opened(table: str | Path | EmbeddingTable) -> EmbeddingTable:

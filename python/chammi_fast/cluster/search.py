@@ -1,0 +1,96 @@
+"""Search a table on a cluster: Ray's tasks take a stretch of its parts each, and their exact answers are merged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chammi_fast import __version__
+from chammi_fast.errors import ClusterError
+from chammi_fast.evaluation.neighbours import Found
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from chammi_fast.cluster.crew import Share
+    from chammi_fast.embedding_table import EmbeddingTable
+    from chammi_fast.evaluation.finding import Quest
+
+RETRIES = 3
+"""Times that Ray starts a task again whose worker or node is lost."""
+
+_BLOCKS = 4  # of a task at most, so that reading ahead pays and a lost worker costs little
+_TASKS_PER_WORKER = 4
+
+
+def search(ray: ModuleType, quest: Quest, share: Share, most: int) -> Found:
+    """Find the nearest rows of all parts of the references.
+
+    Parameters
+    ----------
+    share : what each task owns of its node
+    most : tasks at a time; 0 for as many as the cluster has room for
+
+    Raises
+    ------
+    ClusterError
+        If workers are lost again and again, or have another version of this package.
+    """
+    room = max(1, sum(share.fits(node["Resources"]) for node in ray.nodes() if node["Alive"]))
+    task = ray.remote(_search).options(
+        num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
+    )
+    shared = ray.put(replace(quest, threads=share.cpus))
+    rows = min(_BLOCKS * quest.block_rows, sum(quest.references.part_sizes()) // (_TASKS_PER_WORKER * room))
+    waiting = deque(stretches(quest.references, rows))
+    under_way: list[Any] = []
+    found = Found.nothing(len(quest.features), quest.k)
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < (most or _TASKS_PER_WORKER * room):
+                under_way.append(task.remote(shared, waiting.popleft(), str(Path.cwd()), __version__))
+            answered, under_way = ray.wait(under_way, num_returns=1)
+            found = found.merged(_answer(ray, answered[0]))
+    finally:
+        for one in under_way:
+            ray.cancel(one)
+    return found
+
+
+def stretches(table: EmbeddingTable, rows: int) -> list[range]:
+    """Cut a table's parts into stretches of about so many rows; at least a part each."""
+    cut, start, held = [], 0, 0
+    for part, size in enumerate(table.part_sizes()):
+        if part > start and held + size > rows:
+            cut.append(range(start, part))
+            start, held = part, 0
+        held += size
+    return [*cut, range(start, len(table.paths))]
+
+
+def _search(quest: Quest, parts: range, folder: str, version: str) -> Found:
+    """Search some parts, in a process of the cluster."""
+    if version != __version__:
+        raise ClusterError(
+            f"node {platform.node()} has chammi-fast {__version__}, and the driver {version}: install the same on all "
+            "nodes."
+        )
+    with contextlib.suppress(OSError):  # a table of an absolute path or a URL does not need it
+        os.chdir(folder)
+    return quest.search(parts)
+
+
+def _answer(ray: ModuleType, task: Any) -> Found:
+    try:
+        answer: Found = ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ClusterError(f"a search ended its workers {RETRIES + 1} times: {lines[0].rstrip('.')}.") from None
+    return answer
