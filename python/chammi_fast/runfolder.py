@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import shutil
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 LOCK = "lock"
+_SAVING = 0.1  # of a run's time at most: a ledger is written whole, and may have many shards
 # What a run is known by, and how a difference in it is called.
 IDENTITY = {
     "model_sha256": "model file",
@@ -86,6 +88,7 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         self.record = json.loads(json.dumps(self.record))  # as it is read back: tuples are lists
+        self._unsaved, self._save_from = False, 0.0
         self._made = not self.folder.exists()
         make_folder(self.folder)
         self._hidden = self.folder / RUN_FOLDER
@@ -117,6 +120,8 @@ class RunFolder:
         try:
             if not self._fresh and not (self._hidden / PUBLISHING).exists():
                 self._discard()
+            elif self._unsaved:
+                self._save_fresh()
         finally:
             self._lock.close()
 
@@ -137,10 +142,16 @@ class RunFolder:
         self.enter(shard, _write_errors(self._hidden, shard, parquet.read_metadata(part).num_rows, errors))
 
     def enter(self, shard: int, entry: Entry) -> None:
-        """Enter a shard into the ledger, whose files another process may have written (`write_shard`)."""
+        """Enter a shard into the ledger, whose files another process may have written (`write_shard`).
+
+        The ledger's file is written at once if that did not take too much of the run's time lately; what it lacks when
+        the process is killed is done again.
+        """
         self._fresh[shard] = self.done[shard] = entry
         self._again.discard(shard)
-        self._save(self._hidden / LEDGER_FILE, self._fresh)
+        self._unsaved = True
+        if time.monotonic() >= self._save_from:
+            self._save_fresh()
 
     def reopen(self, shards: Iterable[int]) -> None:
         """Have finished shards done once more; until one is, it stays as it was."""
@@ -180,6 +191,7 @@ class RunFolder:
         return found
 
     def _publish(self) -> None:
+        self._save_fresh()
         (self._hidden / PUBLISHING).touch()
         errors = self._errors()
         names = {part_name(shard) for shard in self.done}
@@ -249,6 +261,12 @@ class RunFolder:
             if path.exists() and _sha256(path) == entry.sha256:
                 good[shard] = entry
         return good
+
+    def _save_fresh(self) -> None:
+        begun = time.monotonic()
+        self._save(self._hidden / LEDGER_FILE, self._fresh)
+        self._unsaved, now = False, time.monotonic()
+        self._save_from = now + (now - begun) * (1 / _SAVING - 1)
 
     def _save(self, path: Path, entries: dict[int, Entry]) -> None:
         shards = {f"{shard:05d}": vars(entry) for shard, entry in sorted(entries.items())}
