@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -312,14 +313,16 @@ def test_room(share: Share, resources: dict[str, float], workers: int) -> None:
 def test_rates() -> None:
     rates = Rates()
     assert str(rates) == "no shard is done yet"
-    assert not rates.is_slow(1e9)
+    assert rates.slow_s == math.inf
     for node in range(6):
         rates.workers[f"n{node}"] = 2
         rates.add(f"n{node}", 100 * (node + 1), 10)
     rates.add("n0", 300, 10)
     assert str(rates) == "6 nodes, in the middle 70 images/s; the slowest: n0 40, n1 40, n2 60, n3 80"
-    assert rates.is_slow(31)
-    assert not rates.is_slow(29)
+    assert rates.slow_s == 30
+    for _ in range(9):
+        rates.add("n0", 1, 20)
+    assert rates.slow_s == 60
     few = Rates()
     few.add("b", 30, 2)
     few.add("a", 5000, 2)

@@ -32,6 +32,7 @@ FAULTS = 3
 """Workers that a shard may end before it is given up."""
 
 QUARANTINED = "quarantined"
+_COUNT_S = 1.0  # between two counts of the nodes, which take long where there are many
 _LOOK_S = 5.0  # between two looks at those who are slow
 _TELL_S = 60.0
 _WAIT_S = 20.0  # until it is told that nobody is there yet
@@ -108,7 +109,8 @@ class Crew:
         self._job, self._embedding_size = 0, 0
         self._tour: _Tour | None = None
         self._failed_starts = 0
-        self._last_told = time.monotonic()
+        self._room, self._counted = 0, -_COUNT_S
+        self._last_looked = self._last_told = time.monotonic()
 
     def settle(self) -> None:
         """Settle the form of the run: that of an earlier part of it, or what is best on a worker's machine."""
@@ -153,8 +155,10 @@ class Crew:
     def _hire(self, shards: int) -> None:
         """Ask Ray for workers: as many as there is room for, and some more, which make an autoscaling cluster grow."""
         there = sum(hand.place is not None for hand in self._hands)
-        room = sum(self._share.fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
-        wanted = min(shards, max(room, there) + max(1, there))
+        if time.monotonic() - self._counted >= _COUNT_S:
+            self._room = sum(self._share.fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
+            self._counted = time.monotonic()
+        wanted = min(shards, max(self._room, there) + max(1, there))
         for _ in range(min(wanted, self._most or wanted) - len(self._hands)):
             actor = self._make.remote(self._shared, str(Path.cwd()))
             self._hands.append(_Hand(actor, actor.place.remote()))
@@ -198,8 +202,7 @@ class Crew:
             self._enter(self._tour, shard, answer, hand.address)
 
     def _welcome(self, hand: _Hand, place: Place) -> None:
-        addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in self._ray.nodes()}
-        hand.address = addresses.get(place.node, place.node)
+        hand.address = place.address
         if place.version != __version__:
             raise ClusterError(
                 f"node {hand.address} has chammi-fast {place.version}, and this is {__version__}: install the same on "
@@ -262,8 +265,11 @@ class Crew:
     def _look(self) -> None:
         """Tell who is slow, and now and then how fast all are."""
         now = time.monotonic()
+        if now - self._last_looked < _LOOK_S:
+            return
+        self._last_looked, slow_s = now, self._rates.slow_s
         for hand in self._hands:
-            if hand.errand is not None and not hand.slow and self._rates.is_slow(now - hand.since):
+            if hand.errand is not None and not hand.slow and now - hand.since > slow_s:
                 hand.slow = True
                 self._told(
                     f"shard {hand.errand.shard} has been on {hand.address} for {now - hand.since:.0f} s; "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 _FEW = 4  # nodes that are told one by one
 _SLOW = 3.0  # times the median
 _SHORTEST_S = 30.0
+_LATELY = 1000  # shards
 
 
 @dataclass
@@ -23,7 +27,7 @@ class Rates:
     images: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
-    _took: list[float] = field(default_factory=list)
+    _took: deque[float] = field(default_factory=partial(deque, maxlen=_LATELY))
 
     def add(self, address: str, images: int, seconds: float) -> None:
         """Count a finished shard."""
@@ -31,9 +35,10 @@ class Rates:
         self.seconds[address] = self.seconds.get(address, 0.0) + seconds
         self._took.append(seconds)
 
-    def is_slow(self, seconds: float) -> bool:
-        """Tell whether a shard that has been under way for so long is a straggler."""
-        return len(self._took) > 2 and seconds > max(_SHORTEST_S, _SLOW * statistics.median(self._took))
+    @property
+    def slow_s(self) -> float:
+        """How long a shard may be under way before it is a straggler."""
+        return max(_SHORTEST_S, _SLOW * self.usual_s) if len(self._took) > 2 else math.inf
 
     @property
     def usual_s(self) -> float:

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a worker is: Ray's name of the node, and the version that is installed there."""
+    """Where a worker is: Ray's name of the node, its address, and the version that is installed there."""
 
     node: str
+    address: str
     version: str
 
 
@@ -86,7 +87,7 @@ class Worker:
         """Tell where the worker is."""
         import ray
 
-        return Place(ray.get_runtime_context().get_node_id(), chammi_fast.__version__)
+        return Place(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), chammi_fast.__version__)
 
     def choose(self) -> tuple[Choice, list[str]]:
         """Settle the form that this machine does best; return what is to be told of it, too."""
