@@ -97,7 +97,7 @@ def test_what_cannot_be_fetched_is_a_status(store: Any, tmp_path: Path, monkeypa
     assert np.isnan(batch.images[3:]).all()
     assert not np.isnan(batch.images[:3]).any()
     assert [one.path for one in batch.status[3:]] == wrong
-    assert batch.status[5].cause == "the file cannot be fetched: PermissionError: not yours"
+    assert batch.status[5].cause == "the file cannot be fetched: access is denied"
     with pytest.raises(FileReadError, match=r"memory://cells/absent\.png: there is no such file"):
         raise batch.status[3].error()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +12,13 @@ from pyarrow import parquet
 
 from chammi_fast.errors import TableError
 from chammi_fast.extras import require
+from chammi_fast.files import as_path, source_of
 from chammi_fast.manifest import select_rows
 from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN, part_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import anndata
     import pandas as pd
@@ -56,7 +57,7 @@ class EmbeddingTable:
     """
 
     def __init__(self, folder: str | Path, where: str | None = None) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder)
         self.paths = part_paths(self.folder)
         self.schema = _schema(self.paths[0])
         self._where: tuple[str, ...] = ()
@@ -97,7 +98,7 @@ class EmbeddingTable:
 
     def part_sizes(self) -> list[int]:
         """Return how many rows each part has, whether they are chosen or not."""
-        return [parquet.read_metadata(path).num_rows for path in self.paths]
+        return [parquet.read_metadata(source_of(path)).num_rows for path in self.paths]
 
     def __repr__(self) -> str:
         chosen = "".join(f", where {expression}" for expression in self._where)
@@ -250,7 +251,7 @@ def vectors(table: pa.Table) -> np.ndarray:
 
 def _schema(path: Path) -> pa.Schema:
     try:
-        schema = parquet.read_schema(path).remove_metadata()
+        schema = parquet.read_schema(source_of(path)).remove_metadata()
     except (OSError, pa.ArrowException) as error:
         raise TableError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
     for column in (KEY_COLUMN, EMBEDDING_COLUMN):
@@ -263,7 +264,7 @@ def _schema(path: Path) -> pa.Schema:
 
 
 def _read(path: Path, columns: list[str], rows: int) -> Iterator[pa.Table]:
-    with parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
+    with parquet.ParquetFile(source_of(path), buffer_size=_READ_BYTES, pre_buffer=False) as file:
         # One thread: a batch's columns are few, and the embedding is one of them.
         for batch in file.iter_batches(rows, columns=columns, use_threads=False):
             yield pa.Table.from_batches([batch])

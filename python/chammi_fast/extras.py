@@ -19,6 +19,8 @@ EXTRA_OF = {
     "polars": "profile",
     "faiss": "cpu",
     "fsspec": "remote",
+    "tenacity": "remote",
+    "upath": "remote",
     "nncf": "quantize",
     "onnx": "cpu",
     "onnxruntime": "cpu",

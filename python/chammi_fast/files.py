@@ -1,26 +1,173 @@
-"""Tell URLs from paths, and write result files so that a reader never meets half of one."""
+"""Tell URLs from paths, and write result files so that a reader never meets half of one.
+
+A folder or file may be local or lie in any store that fsspec knows (``s3://...``): `as_path` gives both the methods of
+`pathlib.Path`. What pathlib and stores do differently (renaming, folders, temporary files) is here.
+"""
 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
+import shutil
 import tempfile
+import uuid
 from contextlib import contextmanager, suppress
+from errno import ENOENT
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from chammi_fast.errors import OutputError
+from chammi_fast.errors import ManifestError, MissingExtraError, OutputError
+from chammi_fast.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
+_USER = re.compile(r"(://)[^/@\s]*@")
+_QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*")
+LOCAL = "file://"
+S3 = ("s3", "s3a")
+# Their folders are beginnings of names: making one could make a bucket, and removing one could remove it.
+OBJECT_STORES = (*S3, "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "cos", "obs", "tos", "r2", "b2")
+ATTEMPTS = 10
+"""How often a store's request is tried, with growing pauses, before it fails."""
 
 
 def is_url(path: str) -> bool:
     """Whether `path` names a file of another file system, as fsspec has it: ``s3://...``, ``memory://...``."""
     return _URL.match(path) is not None
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without what may be secret in its URLs: users with their passwords, and queries."""
+    return _QUERY.sub(r"\1?...", _USER.sub(r"\1", text))
+
+
+def as_path(path: str | Path) -> Path:
+    """Return what a user names as a path: a local one, or a URL with the methods of one.
+
+    Nothing is read. A store finds credentials where its own tools do (environment, profiles, roles of the machine).
+
+    Parameters
+    ----------
+    path : a local path, ``file://...``, or a URL of a store that fsspec knows, such as ``s3://bucket/folder``
+
+    Raises
+    ------
+    ManifestError
+        If the URL carries credentials, which records and messages would show, or fsspec does not know its protocol.
+    MissingExtraError
+        If the package for its protocol is not installed.
+    """
+    if not isinstance(path, str):
+        return path
+    if not is_url(path):
+        return Path(path)
+    if path.startswith(LOCAL):
+        return Path(path.removeprefix(LOCAL))
+    shown = without_secrets(path)
+    if _USER.search(path) is not None:
+        raise ManifestError(f"{shown}: leave user and password out of a URL: stores find them in the environment.")
+    if path.lower().startswith("http") and "?" in path:
+        raise ManifestError(f"{shown}: a signed URL would be shown in records: name the object itself (s3://...).")
+    upath = require("upath", purpose="reading and writing URLs")
+    try:
+        made = upath.UPath(path, **store_options(path))
+        made.fs  # noqa: B018 - imports the package of the protocol
+    except ValueError:
+        raise ManifestError(f"{shown}: no protocol that fsspec knows.") from None
+    except ImportError as error:
+        raise MissingExtraError(f"{shown}: needs another package: {error}.") from None
+    return cast("Path", made)
+
+
+def store_options(url: str) -> dict[str, Any]:
+    """Return what a store's file system is opened with: nothing remembered of its listings, and patience.
+
+    Settings of the user's (``AWS_RETRY_MODE``, ``AWS_MAX_ATTEMPTS``, fsspec's configuration) come first.
+    """
+    protocol = url.partition("://")[0]
+    if protocol not in S3:
+        return {"use_listings_cache": False} if protocol in OBJECT_STORES else {}
+    options: dict[str, Any] = {"use_listings_cache": False}
+    said = require("fsspec", purpose="reading and writing URLs").config.conf.get(protocol, {})
+    if "config_kwargs" not in said and not {"AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"} & set(os.environ):
+        options["config_kwargs"] = {"retries": {"mode": "adaptive", "max_attempts": ATTEMPTS}}
+    return options
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path of `as_path` is local."""
+    return isinstance(path, Path)
+
+
+def below(folder: Path, name: str) -> str:
+    """Return the file that `name` means in a folder: as it is if it is a URL or absolute, else below the folder."""
+    if is_url(name) or name.startswith("/"):
+        return name
+    if is_local(folder):
+        return str(folder / name)
+    protocol, mark, rest = str(folder).partition("://")
+    return f"{protocol}{mark}{posixpath.normpath(posixpath.join(rest, name))}"
+
+
+def source_of(path: Path) -> Any:
+    """Return what pyarrow reads a file from: a local path itself, or a store's file, opened and unpacked (.gz).
+
+    Raises
+    ------
+    OSError
+        If a store does not give it, whatever the store raises.
+    """
+    if is_local(path):
+        return path
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise OSError(cause_of(error)) from None
+    if path.suffix != ".gz":
+        return file
+    import pyarrow as pa  # light modules import this one
+
+    return pa.CompressedInputStream(pa.PythonFile(file, "r"), "gzip")
+
+
+@contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """Yield a local file of the same name: `path` itself, or what a store has there, until the block ends.
+
+    Raises
+    ------
+    OSError
+        If a store does not give it, whatever the store raises.
+    """
+    if is_local(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="chammi-fast-") as folder:
+        copied = Path(folder) / path.name
+        try:
+            _system(path).get_file(_name(path), str(copied))
+        except FileNotFoundError:
+            raise FileNotFoundError(ENOENT, "there is no such file", str(path)) from None
+        except Exception as error:
+            raise OSError(cause_of(error)) from None
+        yield copied
+
+
+def cause_of(error: Exception) -> str:
+    """Say why a file cannot be read or written, without what may be secret; stores raise anything."""
+    if isinstance(error, PermissionError):
+        return "access is denied"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file, folder or bucket"
+    if isinstance(error, OSError) and error.strerror:
+        return without_secrets(error.strerror)
+    first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    return without_secrets(f"{type(error).__name__}: {first}" if first else type(error).__name__)
 
 
 def make_folder(path: str | Path) -> Path:
@@ -31,14 +178,91 @@ def make_folder(path: str | Path) -> Path:
     OutputError
         If it cannot be created or written to.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        if not _is_object_store(path):
+            path.mkdir(parents=True, exist_ok=True)
+        if is_local(path):
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        else:
+            probe = path / f".writable-{uuid.uuid4().hex}"
+            _pipe(probe, b"")
+            probe.unlink()
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written to: {error.strerror}.") from None
+        raise OutputError(f"{path}: cannot be written to: {_strerror(path, error)}.") from None
+    except Exception as error:
+        if is_local(path):
+            raise
+        raise OutputError(f"{path}: cannot be written to: {cause_of(error)}.") from None
     return path
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, as far as that is possible."""
+    if is_local(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        _system(path).rm(_name(path), recursive=True)
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a local folder if it is empty; a store's folders are not there when nothing is in them."""
+    if is_local(path):
+        with suppress(OSError):
+            path.rmdir()
+
+
+def listed(folder: Path) -> dict[str, int]:
+    """Return the files of a folder: name -> bytes; none where there is no such folder. A store is asked once."""
+    if is_local(folder):
+        return {one.name: one.stat().st_size for one in folder.iterdir() if one.is_file()} if folder.is_dir() else {}
+    try:
+        entries = _system(folder).ls(_name(folder), detail=True, refresh=True)
+    except FileNotFoundError:
+        return {}
+    return {posixpath.basename(one["name"]): one["size"] for one in entries if one["type"] == "file"}
+
+
+def files_below(folder: Path) -> list[Path]:
+    """List the files in and below a folder, sorted; of a store, with few requests."""
+    if is_local(folder):
+        return sorted(Path(base) / name for base, _, names in os.walk(folder, followlinks=True) for name in names)
+    start = len(_name(folder).rstrip("/")) + 1
+    return [folder / name[start:] for name in sorted(_system(folder).find(_name(folder)))]
+
+
+def relative(path: Path, folder: Path) -> str:
+    """Return the place of a file below a folder, with ``/`` between its parts."""
+    if is_local(path) and is_local(folder):
+        return path.relative_to(folder).as_posix()
+    return str(path).removeprefix(str(folder).rstrip("/")).lstrip("/")
+
+
+def copy(path: Path, target: Path) -> None:
+    """Copy a file, whole or not at all; within a store, by the store itself.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    if not is_local(path) and not is_local(target) and _system(path) == _system(target):
+        with _refused(target):
+            _system(path).cp_file(_name(path), _name(target))
+        return
+    with replacing(target) as temporary, path.open("rb") as source, temporary.open("wb") as copied:
+        shutil.copyfileobj(source, copied, 1 << 20)
+
+
+def move(path: Path, target: Path) -> None:
+    """Give a file another name beside it; a store has no renaming: the file is copied whole and then deleted."""
+    if is_local(path):
+        path.replace(target)
+        return
+    copy(path, target)
+    path.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:
@@ -50,28 +274,36 @@ def cache_folder() -> Path:
 @contextmanager
 def results_folder(path: str | Path) -> Iterator[Path]:
     """Make a folder for results before the work starts (`make_folder`); take it back if the block fails."""
-    path = Path(path)
-    made = not path.exists()
+    path = as_path(path)
+    made = not path.exists() if is_local(path) else False
     make_folder(path)
     try:
         yield path
     except BaseException:
         if made:
-            with suppress(OSError):  # something was put there in the meantime
-                path.rmdir()
+            remove_empty(path)  # unless something was put there in the meantime
         raise
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its name when the block ends well, and vanishes when not.
+    """Yield a local temporary path whose file takes the name of `path` when the block ends well, and vanishes when not.
+
+    It lies beside a local `path`. A store gets it in one upload, which it shows when it is complete.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
+    if not is_local(path):
+        with tempfile.TemporaryDirectory(prefix="chammi-fast-") as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            with _refused(path):
+                _system(path).put_file(str(temporary), _name(path))
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -87,6 +319,34 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a small text file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise OutputError(f"{path}: cannot be written: {cause_of(error)}.") from None
+
+
+def _strerror(path: Path, error: OSError) -> str:
+    return str(error.strerror) if is_local(path) else cause_of(error)
+
+
+def _is_object_store(path: Path) -> bool:
+    return not is_local(path) and str(path).partition("://")[0].rpartition("::")[2] in OBJECT_STORES
+
+
+def _pipe(path: Path, content: bytes) -> None:
+    _system(path).pipe_file(_name(path), content)
+
+
+def _system(path: Path) -> Any:
+    return cast("Any", path).fs
+
+
+def _name(path: Path) -> str:
+    return str(cast("Any", path).path)
 
 
 def _sync(path: Path) -> None:

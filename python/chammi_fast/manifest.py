@@ -21,7 +21,7 @@ from pyarrow import csv, parquet
 
 from chammi_fast.chammi import DATA_SETS
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import is_url
+from chammi_fast.files import as_path, below, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ class _Paths(Sequence[str]):
         return self._of(self.keys[index])
 
     def _of(self, key: str) -> str:
-        return key if is_url(key) else str(self.root / key)
+        return below(self.root, key)
 
 
 def read_table(path: str | Path) -> pa.Table:
@@ -104,10 +104,10 @@ def read_table(path: str | Path) -> pa.Table:
     ManifestError
         If the file is missing, unreadable, or not a table.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         if path.suffix.lower() in {".parquet", ".pq"}:
-            return parquet.read_table(path)
+            return parquet.read_table(source_of(path))
         return _read_csv(path)
     except FileNotFoundError:
         raise ManifestError(f"{path}: no such file.") from None
@@ -119,7 +119,7 @@ def _read_csv(path: Path) -> pa.Table:
 
     tabs = path.name.lower().removesuffix(".gz").endswith((".tsv", ".txt"))
     parsing = csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=True)
-    with csv.open_csv(path, parse_options=parsing) as reader:
+    with csv.open_csv(source_of(path), parse_options=parsing) as reader:
         names = reader.schema.names
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -127,7 +127,7 @@ def _read_csv(path: Path) -> pa.Table:
     options = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
     )
-    table = csv.read_csv(path, convert_options=options, parse_options=parsing)
+    table = csv.read_csv(source_of(path), convert_options=options, parse_options=parsing)
     typed = pa.table({name: _typed(table[name]) for name in names})
     del table
     pa.default_memory_pool().release_unused()  # the text of the file, and the columns that became others
@@ -265,7 +265,7 @@ def chammi_table(data: Path, data_set: str) -> pa.Table:
 
 def chammi_manifest(data: str | Path, data_set: str) -> Manifest:
     """Return the images of one CHAMMI data set; paths are relative to the CHAMMI root, as published."""
-    data = Path(data)
+    data = as_path(data)
     path = chammi_table_path(data, data_set)
     return _manifest(chammi_table(data, data_set), name=data_set, origin=path, root=data)
 
@@ -279,25 +279,25 @@ def table_manifest(path: str | Path, *, root: str | Path | None = None, where: s
         directory in which the first files exist
     where : keep only these rows (`select_rows`)
     """
-    path = Path(path)
+    path = as_path(path)
     table = read_table(path)
     if where is not None:
         table = select_rows(table, where)
     _check_rows(table, path, where)
     keys = _column(table, PATH_COLUMN, path)
-    found = Path(root) if root is not None else _find_root(path, [str(key) for key in keys[:10].to_pylist()])
+    found = as_path(root) if root is not None else _find_root(path, [str(key) for key in keys[:10].to_pylist()])
     return _manifest(table, name=path.stem, origin=path, root=found)
 
 
 def _find_root(path: Path, keys: list[str]) -> Path:
     folder = path.resolve().parent
     candidates = [folder, folder.parent, Path.cwd()]
-    return next((root for root in candidates if any(_is_file(root / key) for key in keys)), folder)
+    return next((root for root in candidates if any(_is_file(below(root, key)) for key in keys)), folder)
 
 
-def _is_file(path: Path) -> bool:
+def _is_file(path: str) -> bool:
     try:
-        return path.is_file()
+        return as_path(path).is_file()
     except OSError:  # a name that no file can have
         return False
 

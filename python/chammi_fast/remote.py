@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from chammi_fast.errors import DecodeError, ManifestError, MissingExtraError
 from chammi_fast.extras import require
-from chammi_fast.files import is_url
+from chammi_fast.files import ATTEMPTS, cause_of, is_url, store_options, without_secrets
 from chammi_fast.images import Batch, ImageInfo, ImageStatus, probe, stream_batches
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 FETCHERS = 16
 """Threads that wait for the network at the same time."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
+# What waiting does not mend. Stores raise OSError (EIO) for what they could not do now, dropped connections anything.
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ImportError)
+_NETWORK = ("aiohttp", "aiobotocore", "botocore", "urllib3", "http", "requests", "google", "azure", "fsspec")
+_FINAL_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError")
 
 
 @dataclass(frozen=True)
@@ -151,13 +156,33 @@ def _open(plan: StreamPlan, sources: Sequence[Source], first: int, look_ahead: i
 
 
 def fetch(url: str) -> bytes | ImageStatus:
-    """Return a file's bytes, or why there are none. File systems raise anything; one file's fault stays that file's."""
+    """Return a file's bytes, or why there are none. File systems raise anything; one file's fault stays that file's.
+
+    What may pass (a dropped connection, a time-out, a store that is busy) is tried again, with pauses that grow and are
+    never the same for two readers.
+    """
     fsspec: Any = require("fsspec", purpose="reading images from URLs")
+    tenacity: Any = require("tenacity", purpose="reading images from URLs")
+    patience = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=tenacity.wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
+        retry=tenacity.retry_if_exception(_may_pass),
+        reraise=True,
+    )
     try:
-        system, path = fsspec.core.url_to_fs(url)
-        return bytes(system.cat_file(path))
+        system, path = fsspec.core.url_to_fs(url, **store_options(url))
+        return bytes(patience(system.cat_file, path))
     except FileNotFoundError:
-        return ImageStatus(url, "missing", None, "there is no such file")
+        return ImageStatus(without_secrets(url), "missing", None, "there is no such file")
     except Exception as error:
-        cause = (str(error).splitlines() or [""])[0]
-        return ImageStatus(url, "unreadable", None, f"the file cannot be fetched: {type(error).__name__}: {cause}")
+        return ImageStatus(without_secrets(url), "unreadable", None, f"the file cannot be fetched: {cause_of(error)}")
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether a fault may be gone the next time."""
+    if isinstance(error, _FINAL) or type(error).__name__ in _FINAL_NAMES:
+        return False
+    status = getattr(error, "status", None)  # of HTTP
+    if isinstance(status, int):
+        return status in (408, 425, 429) or status >= 500
+    return isinstance(error, (OSError, TimeoutError)) or type(error).__module__.partition(".")[0] in _NETWORK

@@ -3,6 +3,9 @@
 While a run goes on, its finished shards lie in the hidden folder ``.run`` with a ledger of their hashes. When all are
 there they take their place in the folder, beside ``run.json``, ``ledger.json`` and ``errors.parquet``. A run that was
 stopped, at whatever moment, goes on from its ledger; its files are then the same as those of a run that was not.
+
+The folder may lie in a store of objects. Nothing is renamed there, but copied whole and deleted; nothing can be locked;
+and finished shards are told by their sizes, as each of them was put there whole.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ import fcntl
 import hashlib
 import io
 import json
-import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +25,18 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from chammi_fast.errors import OutputError, TableError
-from chammi_fast.files import make_folder, replacing, write_text
+from chammi_fast.files import (
+    copy,
+    is_local,
+    listed,
+    make_folder,
+    move,
+    remove_empty,
+    remove_folder,
+    replacing,
+    source_of,
+    write_text,
+)
 from chammi_fast.table import (
     ERRORS_FILE,
     ERRORS_SCHEMA,
@@ -43,6 +57,8 @@ if TYPE_CHECKING:
 
 LOCK = "lock"
 _SAVING = 0.1  # of a run's time at most: a ledger is written whole, and may have many shards
+MOVERS = 8
+"""Files that are published at the same time: in a store each of them takes two requests."""
 # What a run is known by, and how a difference in it is called.
 IDENTITY = {
     "model_sha256": "model file",
@@ -56,16 +72,17 @@ IDENTITY = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished shard: rows embedded, rows failed, and the SHA-256 of its part."""
+    """A finished shard: rows embedded, rows failed, and its part's SHA-256 and bytes (None: it was not noted)."""
 
     rows: int
     failed: int
     sha256: str
+    bytes: int | None = field(default=None, compare=False)
 
 
 @dataclass
 class RunFolder:
-    """An embedding run's folder, locked for this process.
+    """An embedding run's folder; if it is local, locked for this process.
 
     Attributes
     ----------
@@ -89,15 +106,15 @@ class RunFolder:
     def __post_init__(self) -> None:
         self.record = json.loads(json.dumps(self.record))  # as it is read back: tuples are lists
         self._unsaved, self._save_from = False, 0.0
-        self._made = not self.folder.exists()
+        self._made = is_local(self.folder) and not self.folder.exists()
         make_folder(self.folder)
         self._hidden = self.folder / RUN_FOLDER
         self._lock = self._take_lock()
         try:
             self._open()
         except BaseException:
-            self._lock.close()
-            if not any(path.name != LOCK for path in self._hidden.iterdir()):
+            self._unlock()
+            if not set(listed(self._hidden)) - {LOCK}:
                 self._discard()
             raise
 
@@ -123,7 +140,7 @@ class RunFolder:
             elif self._unsaved:
                 self._save_fresh()
         finally:
-            self._lock.close()
+            self._unlock()
 
     def write(self, shard: int, part: pa.Table, errors: pa.Table) -> None:
         """Keep a finished shard: its embedded rows and its failed ones.
@@ -135,11 +152,11 @@ class RunFolder:
         """
         self.enter(shard, write_shard(self.folder, shard, part, errors))
 
-    def adopt(self, shard: int, part: Path, errors: pa.Table) -> None:
+    def adopt(self, shard: int, entry: Entry, folder: Path, errors: pa.Table) -> None:
         """Keep a shard that was finished in another folder, as it is there."""
-        with replacing(self._hidden / part_name(shard)) as temporary:
-            shutil.copyfile(part, temporary)
-        self.enter(shard, _write_errors(self._hidden, shard, parquet.read_metadata(part).num_rows, errors))
+        copy(folder / part_name(shard), self._hidden / part_name(shard))
+        _write_errors(self._hidden, shard, errors)
+        self.enter(shard, entry)
 
     def enter(self, shard: int, entry: Entry) -> None:
         """Enter a shard into the ledger, whose files another process may have written (`write_shard`).
@@ -192,16 +209,15 @@ class RunFolder:
 
     def _publish(self) -> None:
         self._save_fresh()
-        (self._hidden / PUBLISHING).touch()
+        write_text(self._hidden / PUBLISHING, "")
         errors = self._errors()
         names = {part_name(shard) for shard in self.done}
         for path in self.folder.glob(PART_PATTERN):
             if path.name not in names:
                 path.unlink()
-        for shard in self._fresh:
-            hidden = self._hidden / part_name(shard)
-            if hidden.exists():  # a run that was stopped in its publication may have moved it
-                hidden.replace(self.folder / hidden.name)
+        there = listed(self._hidden)  # a run that was stopped in its publication may have moved some
+        with ThreadPoolExecutor(MOVERS, thread_name_prefix="chammi-fast-move") as movers:
+            list(movers.map(self._move, [name for name in map(part_name, self._fresh) if name in there]))
         with replacing(self.folder / ERRORS_FILE) as temporary:
             parquet.write_table(errors, temporary)
         self._save(self.folder / LEDGER_FILE, self.done)
@@ -209,10 +225,13 @@ class RunFolder:
         self._discard()
         self._fresh = {}
 
+    def _move(self, name: str) -> None:
+        move(self._hidden / name, self.folder / name)
+
     def _errors(self) -> pa.Table:
         """Join the failures of all shards in their order, those of new shards in place of older ones."""
         parts = [ERRORS_SCHEMA.empty_table()]
-        parts += [parquet.read_table(self._hidden / f"errors-{shard:05d}.parquet") for shard in self._fresh]
+        parts += [parquet.read_table(source_of(self._hidden / _errors_name(shard))) for shard in self._fresh]
         if len(self._fresh) < len(self.done):
             old = read_errors(self.folder)
             kept = [shard for shard in self.done if shard not in self._fresh]
@@ -255,10 +274,17 @@ class RunFolder:
 
     def _good(self, entries: dict[int, Entry]) -> dict[int, Entry]:
         """Keep the shards whose files are as they were written."""
+        if is_local(self.folder):
+            there = {shard: self.part(shard) for shard in sorted(entries)}
+            return {
+                shard: entries[shard] for shard, path in there.items() if path.exists() and _is(path, entries[shard])
+            }
+        published, hidden = listed(self.folder), listed(self._hidden)
         good = {}
         for shard, entry in sorted(entries.items()):
-            path = self.part(shard)
-            if path.exists() and _sha256(path) == entry.sha256:
+            name = part_name(shard)
+            size = hidden.get(name, published.get(name)) if shard in self._fresh else published.get(name)
+            if size is not None and (size == entry.bytes or (entry.bytes is None and _is(self.part(shard), entry))):
                 good[shard] = entry
         return good
 
@@ -272,7 +298,9 @@ class RunFolder:
         shards = {f"{shard:05d}": vars(entry) for shard, entry in sorted(entries.items())}
         write_text(path, json.dumps({"format_version": 1, "shards": shards}, indent=1) + "\n")
 
-    def _take_lock(self) -> IO[str]:
+    def _take_lock(self) -> IO[str] | None:
+        if not is_local(self.folder):
+            return None
         try:
             self._hidden.mkdir(exist_ok=True)
             lock = (self._hidden / LOCK).open("w")
@@ -285,19 +313,21 @@ class RunFolder:
             raise OutputError(f"{self.folder}: another run is writing into it.") from None
         return lock
 
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
     def _clear(self) -> None:
-        for path in self._hidden.iterdir():
-            if path.name != LOCK:
-                path.unlink()
+        for name in sorted(set(listed(self._hidden)) - {LOCK}):
+            (self._hidden / name).unlink()
 
     def _discard(self) -> None:
         # First: what is left when this is stopped is then of no run, and is cleared by the next.
         with contextlib.suppress(OSError):
             (self._hidden / RUN_FILE).unlink()
-        shutil.rmtree(self._hidden, ignore_errors=True)
+        remove_folder(self._hidden)
         if self._made:
-            with contextlib.suppress(OSError):  # it is not empty: the table is there
-                self.folder.rmdir()
+            remove_empty(self.folder)  # unless the table is there
 
 
 def write_shard(folder: Path, shard: int, part: pa.Table, errors: pa.Table) -> Entry:
@@ -316,8 +346,9 @@ def write_shard(folder: Path, shard: int, part: pa.Table, errors: pa.Table) -> E
         # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
         names = [name for name in part.column_names if not pa.types.is_fixed_size_list(part[name].type)]
         parquet.write_table(part, temporary, compression="zstd", use_dictionary=names)
-    numbered = errors.append_column("shard", pa.array([shard] * len(errors), pa.int64()))
-    return _write_errors(hidden, shard, len(part), numbered)
+        entry = Entry(len(part), len(errors), _sha256(temporary), temporary.stat().st_size)
+    _write_errors(hidden, shard, errors.append_column("shard", pa.array([shard] * len(errors), pa.int64())))
+    return entry
 
 
 def unfinished(folder: Path) -> dict[str, Any] | None:
@@ -331,17 +362,18 @@ def recorded(folder: Path) -> dict[str, Any] | None:
 
 
 def finished(folder: Path) -> dict[int, Entry]:
-    """Return the shards of a published table.
+    """Return the shards of a published table; in a store, parts are known by their sizes.
 
     Raises
     ------
     OutputError
         If a file is not as it was written.
     """
-    entries = _entries(folder / LEDGER_FILE)
+    entries, there = _entries(folder / LEDGER_FILE), listed(folder)
     for shard, entry in entries.items():
-        path = folder / part_name(shard)
-        if not path.is_file() or _sha256(path) != entry.sha256:
+        path, size = folder / part_name(shard), there.get(part_name(shard))
+        known = not is_local(folder) and entry.bytes is not None
+        if size is None or not (size == entry.bytes if known else _is(path, entry)):
             raise OutputError(f"{path}: is missing or damaged: start the run again to mend it.")
     return entries
 
@@ -373,10 +405,18 @@ class _Hashed(io.RawIOBase):
         return len(content)
 
 
-def _write_errors(hidden: Path, shard: int, rows: int, errors: pa.Table) -> Entry:
-    with replacing(hidden / f"errors-{shard:05d}.parquet") as temporary:
+def _write_errors(hidden: Path, shard: int, errors: pa.Table) -> None:
+    with replacing(hidden / _errors_name(shard)) as temporary:
         parquet.write_table(errors.cast(ERRORS_SCHEMA), temporary)
-    return Entry(rows, len(errors), _sha256(hidden / part_name(shard)))
+
+
+def _errors_name(shard: int) -> str:
+    return f"errors-{shard:05d}.parquet"
+
+
+def _is(path: Path, entry: Entry) -> bool:
+    """Whether a part is as it was written."""
+    return _sha256(path) == entry.sha256
 
 
 def _entries(path: Path) -> dict[int, Entry]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from chammi_fast.errors import ManifestError, TableError
+from chammi_fast.files import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +111,7 @@ def read_errors(folder: Path) -> pa.Table:
 
 def _read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
-        return parquet.read_table(path, columns=columns)
+        return parquet.read_table(source_of(path), columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise TableError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
 

@@ -16,6 +16,7 @@ from chammi_fast.embedding.plate_work import PlateWork
 from chammi_fast.embedding.running import embed_table
 from chammi_fast.embedding.settings import EmbedReport, EmbedSettings
 from chammi_fast.errors import ManifestError
+from chammi_fast.files import as_path
 from chammi_fast.model import Model, load_model
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
     settings = settings or EmbedSettings()
     inputs = Inputs(data, data_sets, manifest, channels, where, plate, crops)
     model = model if isinstance(model, Model) else load_model(model)
-    jobs = inputs.jobs(model, Path(out), settings)
+    jobs = inputs.jobs(model, as_path(out), settings)
     files = find_files(model, settings.precision)
     order = Order(files, tuple(jobs), settings)
     with (executor or LocalExecutor()).gather(order, told) as team:
@@ -184,5 +185,5 @@ def plan(  # noqa: PLR0913 - as `embed`
     settings = settings or EmbedSettings()
     inputs = Inputs(data, data_sets, manifest, channels, where, plate, crops)
     model = model if isinstance(model, Model) else load_model(model)
-    jobs = inputs.jobs(model, Path(out).parent, settings)
-    return make_plan(Path(out), find_files(model, settings.precision), jobs, settings, told)
+    jobs = inputs.jobs(model, as_path(out).parent, settings)
+    return make_plan(as_path(out), find_files(model, settings.precision), jobs, settings, told)

@@ -16,6 +16,7 @@ from pyarrow import parquet
 import chammi_fast
 from chammi_fast import _core
 from chammi_fast.embedding.settings import Pace
+from chammi_fast.files import source_of
 from chammi_fast.runtime.form import describe
 from chammi_fast.table import KEY_COLUMN, make_errors, make_part
 
@@ -238,7 +239,7 @@ class _Filling:
 
     def _with_older(self, shard: int, part: pa.Table) -> pa.Table:
         """Put rows that failed before in their places among those that did not; a row is there once."""
-        older = parquet.read_table(self.sink.part(shard))
+        older = parquet.read_table(source_of(self.sink.part(shard)))
         older = older.filter(pc.invert(pc.is_in(older[KEY_COLUMN], part[KEY_COLUMN])))
         joined = pa.concat_tables([older, part.cast(older.schema)])
         places = pc.index_in(joined[KEY_COLUMN], pa.array(self.work.keys(shard), pa.string()))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chammi_fast.embedding.plate_work import PlateWork
 from chammi_fast.embedding.settings import Job
 from chammi_fast.embedding.work import ManifestWork
 from chammi_fast.errors import ChannelError, ManifestError
+from chammi_fast.files import as_path
 from chammi_fast.images import CropSettings
 from chammi_fast.manifest import chammi_data_sets, chammi_manifest, table_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from chammi_fast.embedding.settings import EmbedSettings
     from chammi_fast.model import Model
@@ -83,12 +84,12 @@ class Inputs:
             plate = self.plate.select([channel.source for channel in named])
             return [Job(PlateWork(plate, self.crops or CropSettings()), self.channels or "", out)]
         if self.manifest is not None:
-            if self.data is not None and not Path(self.data).is_dir():
+            if self.data is not None and not as_path(self.data).is_dir():
                 raise ManifestError(f"{self.data}: no such folder.")
             table = table_manifest(self.manifest, root=self.data, where=self.where)
             jobs = [Job(ManifestWork(table), self.channels or "", out)]
         else:
-            jobs = _chammi_jobs(model, Path(self.data or ""), self.data_sets, out)
+            jobs = _chammi_jobs(model, as_path(self.data or ""), self.data_sets, out)
         for job in jobs:
             _check_channels(model, job, settings)
         return jobs

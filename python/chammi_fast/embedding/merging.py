@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from chammi_fast.errors import OutputError
+from chammi_fast.files import as_path
 from chammi_fast.runfolder import RunFolder, finished, recorded
 from chammi_fast.table import RUN_FILE, RUN_FOLDER, part_name, read_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from chammi_fast.runfolder import Entry
 
@@ -42,13 +43,15 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> list[MergeReport]:
     OutputError
         If parts are missing, damaged, or of different runs; nothing is written then.
     """
-    tables = {Path(folder): _tables(Path(folder)) for folder in folders}
+    tables = {folder: _tables(folder) for folder in map(as_path, folders)}
     names = sorted({name for found in tables.values() for name in found})
     if not names:
         raise OutputError(f"{', '.join(map(str, folders))}: no finished part of a run is there.")
-    sources = {name: [folder / name for folder, found in tables.items() if name in found] for name in names}
+    sources = {
+        name: [folder / name if name else folder for folder, found in tables.items() if name in found] for name in names
+    }
     checked = {name: _check(found) for name, found in sources.items()}
-    return [_join(name, *checked[name], Path(out) / name) for name in names]
+    return [_join(name, *checked[name], as_path(out) / name if name else as_path(out)) for name in names]
 
 
 def _tables(folder: Path) -> list[str]:
@@ -90,9 +93,9 @@ def _join(name: str, record: dict[str, Any], where: dict[int, tuple[Path, Entry]
     record = record | {"shard": None, "settings": record["settings"] | {"shard": ""}}
     with RunFolder(out, record, range(len(where))) as run:
         for shard in run.todo:
-            folder, _ = where[shard]
+            folder, entry = where[shard]
             errors = read_errors(folder)
-            run.adopt(shard, folder / part_name(shard), errors.filter(pc.equal(errors["shard"], shard)))
+            run.adopt(shard, entry, folder, errors.filter(pc.equal(errors["shard"], shard)))
         run.record |= {"images": rows + failed, "failed": failed}
         run.finish()
     return MergeReport(name, out, len(where), rows + failed, failed)

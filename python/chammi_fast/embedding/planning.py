@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +11,7 @@ import msgspec
 from chammi_fast.choosing import Task, forms_of, settle
 from chammi_fast.embedding.filling import first_images
 from chammi_fast.errors import BackendError, OutputError
-from chammi_fast.files import make_folder, write_text
+from chammi_fast.files import as_path, make_folder, write_text
 from chammi_fast.runfolder import recorded
 from chammi_fast.runtime import AUTO, Form
 from chammi_fast.runtime.accuracy import Accuracy
@@ -20,6 +19,7 @@ from chammi_fast.runtime.choice import Candidate, Choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from chammi_fast.choosing import Files
     from chammi_fast.embedding.settings import EmbedSettings, Job
@@ -128,12 +128,12 @@ def _tell_of_other_roots(jobs: Sequence[Job], told: Callable[[str], None]) -> No
     """Say where a run began with images elsewhere: they may have been moved, or be others of the same names."""
     for job in jobs:
         began = ((recorded(job.folder) or {}).get("source") or {}).get("root")
-        if began is not None and Path(began).resolve() != Path(job.work.root).resolve():
+        if began is not None and as_path(began).resolve() != as_path(job.work.root).resolve():
             told(f"{job.folder}: began with images below {began}, and goes on with those below {job.work.root}.")
 
 
 def _planned(files: Files, jobs: Sequence[Job], settings: EmbedSettings) -> Choice:
-    path = Path(settings.plan)
+    path = as_path(settings.plan)
     try:
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
     except OSError as error:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chammi_fast.errors import ManifestError
+from chammi_fast.files import as_path, local_copy
 from chammi_fast.plates.locations import FilePerField
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from chammi_fast.plates.locations import Locations
+
+READERS = 16
 
 
 @lru_cache(maxsize=32)
 def read_illumination(path: str) -> np.ndarray:
     """Read an illumination function; the same few belong to all fields of a plate."""
     try:
-        function = np.load(path, allow_pickle=False)
+        with local_copy(as_path(path)) as local:
+            function = np.load(local, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ManifestError(
             f"{path}: the illumination function cannot be read: {str(error).splitlines()[0]}."
@@ -41,11 +46,12 @@ def fingerprint(locations: Locations, illumination: Iterable[str]) -> dict[str, 
     """
     if isinstance(locations, FilePerField):
         tables = locations.masks is None
-        found = {key: _file(path, content=tables) for key, path in zip(locations.keys, locations.files, strict=True)}
+        with ThreadPoolExecutor(READERS, thread_name_prefix="chammi-fast-hash") as readers:
+            found = dict(zip(locations.keys, readers.map(partial(_file, content=tables), locations.files), strict=True))
     else:
-        found = {"cells": _file(Path(locations.origin), content=True)}
+        found = {"cells": _file(as_path(locations.origin), content=True)}
     functions = enumerate(dict.fromkeys(illumination))
-    return found | {f"illumination {place}": _file(Path(path), content=True) for place, path in functions}
+    return found | {f"illumination {place}": _file(as_path(path), content=True) for place, path in functions}
 
 
 def _file(path: Path | None, *, content: bool) -> list[Any] | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,15 +15,15 @@ import pyarrow as pa
 from chammi_fast.embedding.plate_files import fingerprint, read_illumination
 from chammi_fast.embedding.work import Piece
 from chammi_fast.errors import DecodeError, ManifestError
-from chammi_fast.files import is_url
+from chammi_fast.files import as_path, is_url
 from chammi_fast.images import CropSettings, Field, ImageStatus, stream_crops
 from chammi_fast.plates import Cells
-from chammi_fast.remote import fetch
+from chammi_fast.remote import FETCHERS, fetch
 from chammi_fast.runfolder import sha256_of, table_sha256
 from chammi_fast.table import check_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from chammi_fast.embedding.settings import Pace
     from chammi_fast.images import CropBatch
@@ -37,8 +37,12 @@ OBJECT, CENTRE_X, CENTRE_Y, EDGE = (
 )
 LEFT_OUT = "edge"  # the code of a cell that the edge policy "skip" leaves out
 AHEAD = 2
+FIELDS_AHEAD = 4
+"""Fields whose files are fetched while the one before them is decoded."""
 NO_CELLS = Cells(np.empty(0, np.int64), np.empty((0, 2)))
 SAMPLED_FIELDS = 8
+_Turn = TypeVar("_Turn")
+_Prepared = TypeVar("_Prepared")
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class PlateWork:
         if clash:
             raise ManifestError(f"{plate.origin}: column '{min(clash)}' has the name of one that is made: rename it.")
         self._metadata = plate.fields.select(metadata)
-        self.name, self.origin, self.root = " ".join(plate.names[:2]), Path(plate.origin), Path(plate.origin).parent
+        self.name, self.origin = " ".join(plate.names[:2]), as_path(plate.origin)
+        self.root = self.origin.parent
         self.shards = len(self._units)
 
     @cached_property
@@ -175,28 +180,45 @@ class PlateWork:
         self, shards: Sequence[int], only: dict[int, set[str]] | None, visits: deque[_Visit]
     ) -> Iterator[Field]:
         """Yield the fields that can be read; `visits` gets all of them in their order."""
-        with ThreadPoolExecutor(len(self._plate.channels), thread_name_prefix="chammi-fast-fetch") as fetchers:
-            for shard in shards:
-                wanted = None if only is None else only.get(shard, set())
-                for index in self._units[shard].fields:
-                    visit = self._visit(shard, index, wanted)
-                    # Of a field that is wanted itself it is found out whether it can be read now.
-                    asked = wanted is None or visit.field.key in wanted or len(visit.cells)
-                    if visit.failed is None and not asked:
-                        continue
-                    sources: list[Any] = []
-                    if visit.failed is None:
-                        sources = list(fetchers.map(_source, (path or "" for path in visit.field.images)))
-                        broken = next((one for one in sources if isinstance(one, ImageStatus)), None)
-                        visit = visit if broken is None else replace(visit, failed=broken)
-                    visits.append(visit)
-                    if visit.failed is None:
-                        if self._crops.neighbours == "mask" and visit.cells.labels is None:
-                            raise ManifestError(
-                                f"{visit.field.key}: its neighbours cannot be masked: its cells come from a table, and "
-                                "only label images and masks say which pixels are whose."
-                            )
-                        yield _field(visit, sources)
+        turns = (
+            (shard, index, None if only is None else only.get(shard, set()))
+            for shard in shards
+            for index in self._units[shard].fields
+        )
+        with ThreadPoolExecutor(FETCHERS, thread_name_prefix="chammi-fast-fetch") as fetchers:
+            fields_ahead = FIELDS_AHEAD if self._is_remote else 0
+            for visit, sources in _ahead(partial(self._prepare, fetchers), turns, fields_ahead):
+                if visit is None:
+                    continue
+                visits.append(visit)
+                if visit.failed is None:
+                    if self._crops.neighbours == "mask" and visit.cells.labels is None:
+                        raise ManifestError(
+                            f"{visit.field.key}: its neighbours cannot be masked: its cells come from a table, and "
+                            "only label images and masks say which pixels are whose."
+                        )
+                    yield _field(visit, sources)
+
+    def _prepare(
+        self, fetchers: ThreadPoolExecutor, turn: tuple[int, int, set[str] | None]
+    ) -> tuple[_Visit | None, list[Any]]:
+        """Read a field's cells and fetch its images, where they are not local; None for one that is not asked for."""
+        shard, index, wanted = turn
+        visit = self._visit(shard, index, wanted)
+        if visit.failed is not None:
+            return visit, []
+        # Of a field that is wanted itself it is found out whether it can be read now.
+        if wanted is not None and visit.field.key not in wanted and not len(visit.cells):
+            return None, []
+        sources = list(fetchers.map(_source, (path or "" for path in visit.field.images)))
+        broken = next((one for one in sources if isinstance(one, ImageStatus)), None)
+        return (visit if broken is None else replace(visit, failed=broken)), sources
+
+    @cached_property
+    def _is_remote(self) -> bool:
+        """Whether files of the plate's first field must be fetched."""
+        first = self._plate.field(0)
+        return any(is_url(path) for path in (*first.images, self._locations.origin) if path is not None)
 
     def _visit(self, shard: int, index: int, wanted: set[str] | None) -> _Visit:
         """Read a field's cells; those in `wanted` where it is given, all of them where it has the field itself."""
@@ -301,6 +323,24 @@ def _some(cells: Cells, chosen: np.ndarray) -> Cells:
     return replace(
         cells, object_numbers=cells.object_numbers[chosen], centres_px=cells.centres_px[chosen], boxes_px=boxes
     )
+
+
+def _ahead(prepare: Callable[[_Turn], _Prepared], turns: Iterable[_Turn], ahead: int) -> Iterator[_Prepared]:
+    """Yield what is prepared in its order, so many of them ahead of the one that is worked on."""
+    if not ahead:
+        yield from map(prepare, turns)
+        return
+    pool = ThreadPoolExecutor(ahead, thread_name_prefix="chammi-fast-field")
+    try:
+        pending: deque[Future[_Prepared]] = deque()
+        for turn in turns:
+            pending.append(pool.submit(prepare, turn))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _source(path: str) -> str | bytes | ImageStatus:

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from chammi_fast.embedding.settings import EmbedReport
 from chammi_fast.errors import OutputError
-from chammi_fast.files import replacing
+from chammi_fast.files import replacing, source_of
 from chammi_fast.runfolder import RunFolder, recorded, sha256_of
 from chammi_fast.table import KEY_COLUMN, embedding_matrix, read_errors
 
@@ -103,7 +103,7 @@ def _write_npy(path: Path, run: RunFolder, work: Work, size: int) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for shard, names in keys.items():
-            part = parquet.read_table(run.part(shard))
+            part = parquet.read_table(source_of(run.part(shard)))
             places = pc.index_in(part[KEY_COLUMN], pa.array(names, pa.string())).to_numpy()
             rows = np.full((len(names), size), np.nan, dtype="<f4")
             if len(part):

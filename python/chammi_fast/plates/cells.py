@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 from chammi_fast.errors import ManifestError
+from chammi_fast.files import source_of
 from chammi_fast.plates.names import first_of
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ def column_names(path: Path) -> list[str]:
     """
     with _named_errors(path):
         if _is_parquet(path):
-            return list(parquet.read_schema(path).names)
-        with csv.open_csv(path, parse_options=_parsing(path)) as reader:
+            return list(parquet.read_schema(source_of(path)).names)
+        with csv.open_csv(source_of(path), parse_options=_parsing(path)) as reader:
             return list(reader.schema.names)
 
 
@@ -137,13 +138,13 @@ def stream_columns(path: Path, numbers: Sequence[str], texts: Sequence[str] = ()
     schema = pa.schema(list(types.items()))
     with _named_errors(path):
         if _is_parquet(path):
-            with parquet.ParquetFile(path) as file:
+            with parquet.ParquetFile(source_of(path)) as file:
                 for batch in file.iter_batches(columns=list(types)):
                     columns = [pc.cast(batch.column(name), kind) for name, kind in types.items()]
                     yield pa.RecordBatch.from_arrays(columns, schema=schema)
             return
         options = csv.ConvertOptions(column_types=types, include_columns=list(types), strings_can_be_null=True)
-        with csv.open_csv(path, parse_options=_parsing(path), convert_options=options) as reader:
+        with csv.open_csv(source_of(path), parse_options=_parsing(path), convert_options=options) as reader:
             yield from reader
 
 

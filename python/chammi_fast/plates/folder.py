@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chammi_fast.errors import ManifestError
+from chammi_fast.files import as_path, relative
 from chammi_fast.plates.masks import IMAGE_SUFFIXES
 from chammi_fast.plates.names import Place, row_letters, well_name
 from chammi_fast.plates.patterns import Found, files_below, is_pattern, pattern_of
 from chammi_fast.plates.rows import Reading, Row
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from chammi_fast.plates.patterns import Pattern
 
 MICROSCOPES = {
@@ -78,7 +80,7 @@ def _choose(where: str | Path, pattern: str | None) -> Pattern:
         return pattern_of(where)
     if pattern is not None:
         return pattern_of(MICROSCOPES.get(pattern, pattern), root=where)
-    names = [path.relative_to(where).as_posix() for path in files_below(Path(where))]
+    names = [relative(path, as_path(where)) for path in files_below(as_path(where))]
     fits = Counter(
         {name: sum(bool(re.fullmatch(regex, each)) for each in names) for name, regex in MICROSCOPES.items()}
     )

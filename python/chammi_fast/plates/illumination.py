@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chammi_fast.errors import ManifestError
+from chammi_fast.files import as_path
 from chammi_fast.plates.patterns import is_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 # As CellProfiler's pipelines of the Cell Painting Gallery name them, and plainer ways.
 _NAMES = (
@@ -43,7 +44,7 @@ def illumination_files(where: str | Path, plate: str, channels: Sequence[str]) -
         if "{channel}" not in text:
             raise ManifestError(f"illumination: '{text}' must name the {{channel}}.")
         return paths
-    folder = Path(text)
+    folder = as_path(text)
     if not folder.is_dir():
         raise ManifestError(f"illumination: {folder}: no such folder.")
     return [_in_folder(folder, plate, channel) for channel in channels]

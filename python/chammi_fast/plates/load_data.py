@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import is_url
+from chammi_fast.files import below
 from chammi_fast.manifest import read_table
 from chammi_fast.plates.cells import TABLE_SUFFIXES
 from chammi_fast.plates.names import PLATE_COLUMNS, SITE_COLUMNS, WELL_COLUMNS, first_of
@@ -70,7 +70,7 @@ class Relocated:
         if folder.startswith("file:"):
             folder = unquote(urlsplit(folder).path)
         if self._root is None:
-            return folder if is_url(folder) else str(self._table.parent / folder)
+            return below(self._table.parent, folder)
         parts = [part for part in re.split(r"[/\\]", folder) if part and part != ".."]
         endings = (self._root.joinpath(*parts[first:]) for first in range(len(parts)))
         return str(next((path for path in endings if path.is_dir()), self._root))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from chammi_fast.errors import ManifestError
+from chammi_fast.files import as_path, relative
 from chammi_fast.plates.big_table import BigTable
 from chammi_fast.plates.cells import Cells, is_table, read_cells
 from chammi_fast.plates.masks import IMAGE_SUFFIXES, Masks, read_mask
@@ -15,6 +15,7 @@ from chammi_fast.plates.patterns import Pattern, files_below, is_pattern, patter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 _SITE = "(?:site|s|f)?(?P<site>[0-9]+)"
 _WELL = "(?P<well>[A-Za-z]{1,2}[0-9]{1,3}|r[0-9]+c[0-9]+)"
@@ -109,18 +110,18 @@ def open_locations(where: str | Path | Masks, keys: Sequence[str], places: Seque
     """
     masks = where if isinstance(where, Masks) else Masks(where)
     text = str(masks.where)
-    if not is_pattern(text) and Path(text).is_file():
-        if not is_table(Path(text)):
+    if not is_pattern(text) and as_path(text).is_file():
+        if not is_table(as_path(text)):
             raise ManifestError(f"{text}: is no table; images of cells are named by a folder or a pattern.")
-        return BigTable(Path(text), places)
+        return BigTable(as_path(text), places)
     if is_pattern(text):
         pattern = pattern_of(text)
         return _per_field(pattern, masks, keys, places)
-    files = [path.relative_to(text).as_posix() for path in files_below(Path(text))]
+    files = [relative(path, as_path(text)) for path in files_below(as_path(text))]
     for regex in (*_TABLES, *_IMAGES):
         pattern = pattern_of(regex, root=text)
         if any(pattern.regex.fullmatch(name) for name in files):
-            return _per_field(Pattern(text, Path(text), pattern.regex), masks, keys, places)
+            return _per_field(Pattern(text, as_path(text), pattern.regex), masks, keys, places)
     raise ManifestError(
         f"{text}: none of its {len(files):,} files is named like cells of a field, such as P1/A01-1-Nuclei.csv or "
         f"P1/A01_1.tif; give a pattern such as '{text}/{{plate}}_{{well}}_{{site}}_mask.tif'."

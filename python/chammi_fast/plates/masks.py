@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from chammi_fast.errors import ManifestError
+from chammi_fast.errors import DecodeError, ManifestError
 from chammi_fast.extras import require
-from chammi_fast.images import read_image
+from chammi_fast.files import is_local, local_copy
+from chammi_fast.images import ImageStatus, read_image
 from chammi_fast.plates.cells import Cells, Labels
 
 if TYPE_CHECKING:
@@ -54,7 +55,15 @@ def read_mask(path: Path, masks: Masks) -> Cells:
     MissingExtraError
         If SciPy is not installed.
     """
-    image = np.asarray(read_image(path))
+    try:
+        with local_copy(path) as local:
+            image = np.asarray(read_image(local))
+    except DecodeError as error:
+        if is_local(path):
+            raise
+        raise replace(ImageStatus.of(error), path=str(path)).error() from None
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read: {error.strerror or error}.") from None
     kind = _kind_of(image) if masks.kind == "auto" else masks.kind
     if kind == "outlines":
         return cells_of(from_outlines(image, smallest_px=masks.smallest_px))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chammi_fast import files
 from chammi_fast.errors import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _TOKEN = re.compile(r"\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)?\}|(?P<deep>\*\*/)|(?P<star>\*)")
 _SHAPES = {
@@ -67,7 +67,7 @@ class Pattern:
             If the folder is not there.
         """
         for path in files_below(self.root):
-            match = self.regex.fullmatch(path.relative_to(self.root).as_posix())
+            match = self.regex.fullmatch(files.relative(path, self.root))
             if match:
                 yield Found(path, {name: value for name, value in match.groupdict().items() if value is not None})
 
@@ -95,13 +95,13 @@ def pattern_of(text: str | Path, *, root: str | Path | None = None) -> Pattern:
     text = str(text)
     parts = text.split("/")
     fixed = next((place for place, part in enumerate(parts) if is_pattern(part)), len(parts) - 1)
-    folder = Path("/".join(parts[:fixed]) or ("/" if text.startswith("/") else "."))
+    folder = files.as_path("/".join(parts[:fixed]) or ("/" if text.startswith("/") else "."))
     rest = "/".join(parts[fixed:])
     try:
         regex = re.compile(rest if _REGEX in rest else _translate(rest))
     except re.error as error:
         raise ManifestError(f"pattern '{text}': is not a regular expression: {error}.") from None
-    return Pattern(text=text, root=folder if root is None else Path(root) / folder, regex=regex)
+    return Pattern(text=text, root=folder if root is None else files.as_path(root).joinpath(*folder.parts), regex=regex)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -114,7 +114,7 @@ def files_below(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder.")
-    return sorted(Path(base) / name for base, _, names in os.walk(folder, followlinks=True) for name in names)
+    return files.files_below(folder)
 
 
 def _translate(template: str) -> str:

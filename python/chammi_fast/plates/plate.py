@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 from chammi_fast.errors import ChannelError, ManifestError
+from chammi_fast.files import as_path
 from chammi_fast.plates.cells import is_table
 from chammi_fast.plates.folder import read_folder
 from chammi_fast.plates.illumination import illumination_files
@@ -24,6 +24,7 @@ from chammi_fast.plates.rows import ILLUMINATION, IMAGES, KEY, PLATE, REJECTED, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from chammi_fast.plates.cells import Cells
     from chammi_fast.plates.locations import Locations
@@ -119,8 +120,8 @@ class Plate:
         ManifestError
             If something cannot be read or joined; the message names file, column or row.
         """
-        tables = [table] if isinstance(table, (str, Path)) else list(table)
-        reading = read_load_data([Path(each) for each in tables], None if images is None else Path(images))
+        tables = list(table) if isinstance(table, (list, tuple)) else [cast("str | Path", table)]
+        reading = read_load_data([as_path(each) for each in tables], None if images is None else as_path(images))
         return _finish(reading, locations, illumination, plate_map)
 
     @classmethod
@@ -239,7 +240,7 @@ def open_plate(
     ManifestError
         As `Plate.from_load_data` and `Plate.from_folder`.
     """
-    if Path(source).is_file() or (is_table(Path(source)) and not is_pattern(str(source))):
+    if as_path(source).is_file() or (is_table(as_path(source)) and not is_pattern(str(source))):
         return Plate.from_load_data(
             source, locations=locations, illumination=illumination, plate_map=plate_map, images=images
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chammi_fast.errors import ManifestError
+from chammi_fast.files import as_path
 from chammi_fast.manifest import read_table
 from chammi_fast.plates.names import PLATE_COLUMNS, WELL_COLUMNS, first_of, well_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BARCODES = "barcode_platemap.csv"
 MAP_COLUMNS = ("Plate_Map_Name", "plate_map_name", "Metadata_Plate_Map_Name", "Metadata_plate_map_name")
@@ -55,7 +58,7 @@ def read_plate_map(where: str | Path) -> PlateMap:
     ManifestError
         If a file is missing or not such a table, or has a well twice.
     """
-    path = Path(where)
+    path = as_path(where)
     if path.is_dir():
         path /= BARCODES
         if not path.is_file():
