@@ -12,6 +12,7 @@ import numpy as np
 
 from chammi_fast.channels import Channel, resolve_channels
 from chammi_fast.errors import BackendError, ChannelError, SpecError
+from chammi_fast.files import as_path
 from chammi_fast.runtime import Form, open_backend
 from chammi_fast.runtime.graph import (
     CHANNELS_INPUT,
@@ -244,12 +245,12 @@ def load_model(path: str | Path, *, spec: str | Path | Spec | None = None) -> Mo
     MissingExtraError
         If the onnx package is not installed.
     """
-    path = _packaged(str(path)) if str(path) in PACKAGED else Path(path)
+    path = _packaged(str(path)) if str(path) in PACKAGED else as_path(path)
     network, sha256 = read_onnx(path)
     if spec is None:
         spec = embedded_spec(network, origin=path)
     elif not isinstance(spec, Spec):
-        spec = read_spec_file(spec)
+        spec = read_spec_file(as_path(spec))
     if spec is None:
         raise SpecError(
             f"{path}: does not describe its channels and pre-processing: give a description with --spec FILE.json "

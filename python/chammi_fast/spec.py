@@ -171,7 +171,7 @@ def parse_spec(text: str | bytes, *, origin: str) -> Spec:
 def read_spec_file(path: str | Path) -> Spec:
     """Read a model description from a JSON file of its own (``--spec``)."""
     try:
-        text = Path(path).read_bytes()
+        text = (Path(path) if isinstance(path, str) else path).read_bytes()
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
     return parse_spec(text, origin=str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chammi_fast.chammi import DATA_SETS, DataSet
@@ -10,10 +9,12 @@ from chammi_fast.check.files import check_files
 from chammi_fast.check.report import CheckReport, DataSetReport, Finding, Severity
 from chammi_fast.check.rows import check_rows
 from chammi_fast.errors import ManifestError
+from chammi_fast.files import as_path
 from chammi_fast.manifest import ENRICHED, PATH_COLUMN, chammi_data_sets, chammi_table, chammi_table_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["CheckReport", "DataSetReport", "Finding", "Severity", "check"]
 
@@ -30,7 +31,7 @@ def check(data: str | Path, *, sample: int = 20) -> CheckReport:
     ManifestError
         If there is no such folder or no data set in it.
     """
-    data = Path(data)
+    data = as_path(data)
     present = chammi_data_sets(data)
     reports = [
         DataSetReport(name, tuple(_check(data, DATA_SETS[name], sample) if name in present else _absent(data, name)))

@@ -10,6 +10,9 @@ import numpy as np
 
 from chammi_fast.check.report import Finding, listed
 from chammi_fast.errors import DecodeError
+from chammi_fast.files import below, files_below, is_local, is_url
+from chammi_fast.images import ImageStatus
+from chammi_fast.remote import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,6 +45,10 @@ def missing_files(root: Path, keys: Sequence[str]) -> Iterator[str]:
 
     Lists each folder once: a look-up per file would take minutes on a network file system.
     """
+    if not is_local(root):
+        there = {str(path) for path in files_below(root)}
+        yield from (key for key in keys if below(root, key) not in there)
+        return
     by_folder: dict[str, list[str]] = defaultdict(list)
     for key in keys:
         by_folder[os.path.dirname(root / key)].append(key)  # noqa: PTH120 - a Path per row would cost more than the look-up
@@ -64,8 +71,9 @@ def _sampled(data_set: DataSet, root: Path, keys: Sequence[str]) -> Iterator[Fin
     formats: Counter[str] = Counter()
     for key in keys:
         try:
-            info = probe(root / key)
-            read_image(root / key)
+            source = _source(below(root, key))
+            info = probe(source)
+            read_image(source)
         except DecodeError as error:
             unreadable.append(f"{key}: {error.cause}")
             continue
@@ -84,6 +92,13 @@ def _sampled(data_set: DataSet, root: Path, keys: Sequence[str]) -> Iterator[Fin
     if not unreadable and not unlike:
         kinds = ", ".join(formats)
         yield Finding("ok", f"{len(keys)} sampled images: {_size(*tape)} uint8, as published; {kinds}.")
+
+
+def _source(path: str) -> str | bytes:
+    fetched = fetch(path) if is_url(path) else path
+    if isinstance(fetched, ImageStatus):
+        raise fetched.error()
+    return fetched
 
 
 def _size(height: int, width: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,9 +21,11 @@ from chammi_fast.evaluation.scores import Scores, read_scores, write_scores
 from chammi_fast.evaluation.scoring import ClassifierName, Method, score_sources
 from chammi_fast.evaluation.sources import chammi_sources, table_source
 from chammi_fast.evaluation.space import Metric
+from chammi_fast.files import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 __all__ = [
     "Average",
@@ -119,13 +120,13 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     skipped: dict[str, str] = {}
     if manifest is not None:
         folder = _folder(features)
-        sources = [table_source(Path(manifest), where, folder, name)]
+        sources = [table_source(as_path(manifest), where, folder, name)]
     else:
         if where is not None or group is not None:
             raise EvaluationError("where and group belong to a table of your own: name it as manifest.")
-        folder = _folder(features if features is not None else Path(str(data)) / "features")
+        folder = _folder(features if features is not None else as_path(str(data)) / "features")
         wanted = dict.fromkeys(rule.data_set for rule in benchmark.tasks)
-        sources, skipped = chammi_sources(Path(str(data)), folder, name, wanted)
+        sources, skipped = chammi_sources(as_path(str(data)), folder, name, wanted)
     with faiss_threads(threads):
         scores = score_sources(sources, benchmark, group, method, allow_missing=allow_missing)
     scores = replace(
@@ -166,6 +167,6 @@ def _provenance(scores: Scores, benchmark: Benchmark, method: Method, features: 
 def _folder(features: str | Path | None) -> Path:
     if features is None:
         raise EvaluationError("name the folder that holds the features.")
-    if not Path(features).is_dir():
+    if not as_path(features).is_dir():
         raise EvaluationError(f"{features}: no such folder of features.")
-    return Path(features)
+    return as_path(features)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from importlib import resources
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from chammi_fast.errors import EvaluationError
+from chammi_fast.files import as_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
@@ -96,7 +99,7 @@ def read_benchmark(path: str | Path) -> Benchmark:
     EvaluationError
         If it cannot be read, or does not say what a benchmark must.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         content = path.read_bytes()
     except OSError as error:

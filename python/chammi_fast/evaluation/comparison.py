@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +17,11 @@ from chammi_fast.evaluation.metrics import averages
 from chammi_fast.evaluation.predictions import by_task, label_codes
 from chammi_fast.evaluation.scores import Scores, read_scores
 from chammi_fast.extras import require
-from chammi_fast.files import write_text
+from chammi_fast.files import as_path, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import pandas as pd
     from rich.table import Table
@@ -188,7 +188,7 @@ def write_comparison(comparison: Comparison, out: str | Path) -> None:
     OutputError
         If it cannot be written.
     """
-    write_text(Path(out) / COMPARISON_FILE, comparison.to_json())
+    write_text(as_path(out) / COMPARISON_FILE, comparison.to_json())
 
 
 @dataclass(frozen=True)
@@ -272,4 +272,4 @@ def _differences(cells: Cells, counts: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _name(result: Scores | str | Path, default: str) -> str:
-    return default if isinstance(result, Scores) else Path(result).resolve().name
+    return default if isinstance(result, Scores) else as_path(result).resolve().name

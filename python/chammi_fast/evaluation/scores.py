@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,9 +19,11 @@ from chammi_fast.evaluation.diagnostics import Diagnostics
 from chammi_fast.evaluation.metrics import Average, TaskScores, averages, tasks_of
 from chammi_fast.evaluation.predictions import SCHEMA, by_task, label_codes
 from chammi_fast.evaluation.provenance import Provenance
-from chammi_fast.files import make_folder, replacing
+from chammi_fast.files import as_path, make_folder, replacing, source_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from chammi_fast.evaluation.benchmark import Benchmark
@@ -229,7 +230,7 @@ def read_scores(folder: str | Path) -> Scores:
     EvaluationError
         If a file is missing, unreadable, or of another format version.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     path = folder / JSON_FILE
     try:
         document = msgspec.json.decode(path.read_bytes())
@@ -238,7 +239,7 @@ def read_scores(folder: str | Path) -> Scores:
             raise EvaluationError(f"{path}: is of format version {version}, not {FORMAT_VERSION}: evaluate again.")
         scores = msgspec.convert(document, Scores)
         path = folder / PREDICTIONS_FILE
-        predictions = parquet.read_table(path).select(SCHEMA.names).cast(SCHEMA)
+        predictions = parquet.read_table(source_of(path)).select(SCHEMA.names).cast(SCHEMA)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise EvaluationError(f"{path}: not the result of an evaluation: {cause}.") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyarrow import csv, parquet
@@ -13,11 +12,13 @@ from pyarrow import csv, parquet
 import chammi_fast
 from chammi_fast.embedding_table import make_anndata
 from chammi_fast.extras import require
-from chammi_fast.files import replacing, write_text
+from chammi_fast.files import as_path, replacing, write_text
 from chammi_fast.profiling.figures import draw_correlations, draw_plates
 from chammi_fast.profiling.judging import correlations
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import anndata
     import numpy as np
     import pandas as pd
@@ -107,7 +108,7 @@ class ProfileResult:
         MissingExtraError
             If anndata or matplotlib is not installed.
         """
-        folder = Path(folder)
+        folder = as_path(folder)
         written = [folder / AGGREGATED_FILE, folder / PROFILES_FILE]
         for path, profiles in zip(written, (self.aggregated, self.profiles), strict=True):
             with replacing(path) as temporary:

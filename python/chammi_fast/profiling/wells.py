@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from chammi_fast.manifest import read_table, select_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 PREFIX = "Metadata_"
 _NAMED = 5
@@ -112,7 +112,7 @@ def read_profiles(paths: Sequence[str | Path], features: Sequence[str] = ("*",))
     ManifestError
         If a file cannot be read.
     """
-    tables = [read_table(Path(path)) for path in paths]
+    tables = [read_table(path) for path in paths]
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from chammi_fast.errors import ReportError
 from chammi_fast.extras import require
+from chammi_fast.files import as_path
 from chammi_fast.reporting.projection import load_umap
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def report(
 
     read = read_results(_listed(results))
     settings = Settings(tuple(batch), map_cells, tuple(read_folders(_listed(profiles))))
-    page, figures = build(read, Path(out), settings, progress or (lambda _: None))
+    page, figures = build(read, as_path(out), settings, progress or (lambda _: None))
     return Report(page, tuple(figures), {one.name: one.scores for one in read})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +14,13 @@ import pyarrow.compute as pc
 from chammi_fast.chammi import DATA_SETS, TRAIN
 from chammi_fast.embedding_table import EmbeddingTable
 from chammi_fast.errors import TableError
-from chammi_fast.files import is_url
+from chammi_fast.files import as_path, below, is_url
 from chammi_fast.manifest import WIDTH_COLUMN
 from chammi_fast.table import KEY_COLUMN, RUN_FILE, has_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from chammi_fast.reporting.results import Result
 
@@ -254,12 +254,12 @@ def _batch_columns(table: _Table, wanted: Sequence[str], data_set: str) -> list[
 
 
 def _paths(table: _Table, keys: list[str]) -> list[str]:
-    root = Path(table.run.get("source", {}).get("root", ""))
+    root = as_path(table.run.get("source", {}).get("root", ""))
     # A run names its folder as it was called: from where it ran, which is above its results as a rule.
     candidates = [root, *(parent / root for parent in table.folder.resolve().parents)]
     local = [key for key in keys[:8] if not is_url(key)]
-    found = next((one for one in candidates if any((one / key).is_file() for key in local)), root)
-    return [key if is_url(key) else str(found / key) for key in keys]
+    found = next((one for one in candidates if any(as_path(below(one, key)).is_file() for key in local)), root)
+    return [below(found, key) for key in keys]
 
 
 def _text(table: pa.Table, name: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,12 +12,14 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from chammi_fast.errors import ProfileError, ReportError
+from chammi_fast.files import as_path, source_of
 from chammi_fast.profiling import Judging, Processing, Profiles
 from chammi_fast.profiling.results import PROFILES_FILE, SUMMARY_FILE
 from chammi_fast.reporting.results import folder_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 _FORMAT = 1
 # Columns of a ranking, and their headings.
@@ -99,7 +100,7 @@ def read_folders(folders: Sequence[str | Path]) -> list[ProfileFolder]:
     ReportError
         If one is named twice, or does not hold what `chammi_fast.profile` writes.
     """
-    paths = [Path(folder) for folder in folders]
+    paths = [as_path(folder) for folder in folders]
     return [_read(name, path) for name, path in zip(folder_names(paths, "profiles"), paths, strict=True)]
 
 
@@ -131,7 +132,7 @@ def _judged(summary: Summary) -> dict[str, Judged]:
 
 
 def _profiles(path: Path, summary: Summary) -> Profiles:
-    table = parquet.read_table(path)
+    table = parquet.read_table(source_of(path))
     # Features stand after the metadata, whatever either is called.
     first = table.num_columns - summary.features.after
     if table.num_rows != summary.profiles or not 0 <= first < table.num_columns:

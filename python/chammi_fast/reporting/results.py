@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chammi_fast.errors import ReportError
 from chammi_fast.evaluation import read_scores
+from chammi_fast.files import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from chammi_fast.evaluation import Metric, Scores
 
@@ -46,7 +47,7 @@ def read_results(folders: Sequence[str | Path]) -> list[Result]:
     EvaluationError
         If one does not hold the results of an evaluation.
     """
-    paths = [Path(folder) for folder in folders]
+    paths = [as_path(folder) for folder in folders]
     if not paths:
         raise ReportError("name at least one folder of results.")
     return [
@@ -79,5 +80,5 @@ def _features(results: Path, written: str) -> Path | None:
     if not written:
         return None
     # An evaluation names its folder as it was called: from where it ran, which is above its results as a rule.
-    candidates = [Path(written), *(parent / written for parent in results.resolve().parents)]
+    candidates = [as_path(written), *(parent / written for parent in results.resolve().parents)]
     return next((path for path in candidates if path.is_dir()), None)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chammi_fast.errors import SpecError
 from chammi_fast.extras import require
+from chammi_fast.files import copy, is_local
 from chammi_fast.spec import METADATA_KEY, Spec, parse_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
@@ -52,13 +55,28 @@ def read_onnx(path: Path) -> tuple[ModelProto, str]:
     external = {ExternalDataInfo(one).location for one in model.graph.initializer if uses_external_data(one)}
     digest = hashlib.sha256(content)
     try:
-        load_external_data_for_model(model, str(path.parent))
-        for name in sorted(external):
-            with (path.parent / name).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        with _data_folder(path, external) as folder:
+            load_external_data_for_model(model, str(folder))
+            for name in sorted(external):
+                with (folder / name).open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise SpecError(f"{path}: its external data cannot be read: {error}.") from None
     return model, digest.hexdigest()
+
+
+@contextmanager
+def _data_folder(path: Path, external: set[str]) -> Iterator[Path]:
+    """Yield the local folder of a network's external files; those of a network in a store are fetched for it."""
+    if is_local(path):
+        yield path.parent
+        return
+    with tempfile.TemporaryDirectory(prefix="chammi-fast-") as folder:
+        for name in external:
+            if PurePosixPath(name).name != name:
+                raise SpecError(f"{path}: its external data '{name}' does not lie beside it.")
+            copy(path.parent / name, Path(folder) / name)
+        yield Path(folder)
 
 
 def embedded_spec(model: ModelProto, *, origin: Path) -> Spec | None:
