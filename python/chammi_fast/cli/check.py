@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from chammi_fast.cli.console import SOME_FAILED, console
 
 def check(
     *,
-    data: Annotated[Path, typer.Option(help="CHAMMI folder.")],
+    data: Annotated[str, typer.Option(metavar="PATH", help="CHAMMI folder.")],
     sample: Annotated[int, typer.Option(min=0, help="Images to open per data set.")] = 20,
 ) -> None:
     """Compare a CHAMMI folder with the published counts, sizes and columns before hours are spent.

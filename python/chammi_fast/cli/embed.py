@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -20,16 +19,18 @@ if TYPE_CHECKING:
 def embed(
     *,
     model: Annotated[str, typer.Option(help="Model file (.onnx) with its description inside, or 'demo'.")],
-    out: Annotated[Path, typer.Option(help="Folder for the embedding tables.")],
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder for the embedding tables.")],
     data: Annotated[
-        Path | None, typer.Option(help="CHAMMI folder; with --manifest, the folder its paths start from.")
+        str | None,
+        typer.Option(metavar="PATH", help="CHAMMI folder; with --manifest, the folder its paths start from."),
     ] = None,
     dataset: Annotated[
         list[str] | None,
         typer.Option(help="Data set of the CHAMMI folder: Allen, HPA or CP; repeatable; all by default."),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet table with file_path (and channel_width for tapes).")
+        str | None,
+        typer.Option(metavar="PATH", help="CSV or Parquet table with file_path (and channel_width for tapes)."),
     ] = None,
     channels: Annotated[
         str | None,
@@ -44,9 +45,11 @@ def embed(
     illumination: Annotated[
         str, typer.Option(help="The plate's illumination functions: auto, none, or a folder or pattern.")
     ] = "auto",
-    plate_map: Annotated[Path | None, typer.Option(help="What is in each of the plate's wells: a table.")] = None,
+    plate_map: Annotated[
+        str | None, typer.Option(metavar="PATH", help="What is in each of the plate's wells: a table.")
+    ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Where the plate's images lie, if not where the table says.")
+        str | None, typer.Option(metavar="PATH", help="Where the plate's images lie, if not where the table says.")
     ] = None,
     crop_size: Annotated[
         int, typer.Option(min=1, max=16384, help="Side of the square around each cell, in pixels.")
@@ -61,10 +64,10 @@ def embed(
         Literal["keep", "mask"], typer.Option(help="Whether pixels of other cells are set to 0 (needs masks).")
     ] = "keep",
     save_crops: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write the crops as 8-bit tapes, with a table of them.")
+        str | None, typer.Option(metavar="DIR", help="Also write the crops as 8-bit tapes, with a table of them.")
     ] = None,
     profile: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Then make profiles of the plate's wells, into this folder.")
+        str | None, typer.Option(metavar="DIR", help="Then make profiles of the plate's wells, into this folder.")
     ] = None,
     control: Annotated[
         str | None, typer.Option(help="For --profile: which wells are controls; without any, profiles are plain means.")
@@ -73,7 +76,9 @@ def embed(
     where: Annotated[
         str | None, typer.Option(help="Rows of the table to embed, such as 'chunk == \"SBS\" and channels >= 2'.")
     ] = None,
-    spec: Annotated[Path | None, typer.Option(help="Description (JSON) of an ONNX file that carries none.")] = None,
+    spec: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Description (JSON) of an ONNX file that carries none.")
+    ] = None,
     npy: Annotated[
         bool, typer.Option("--npy", help="Also write <model name>.npy in row order, NaN rows for failed images.")
     ] = False,
@@ -114,7 +119,8 @@ def embed(
         str, typer.Option(metavar="I/N", help="The I-th of N parts of the run, into a folder of its own; then merge.")
     ] = "",
     plan: Annotated[
-        Path | None, typer.Option(help="What chammi-fast plan wrote: how all parts of the run are computed.")
+        str | None,
+        typer.Option(metavar="PATH", help="What chammi-fast plan wrote: how all parts of the run are computed."),
     ] = None,
     ray: Annotated[
         str | None, typer.Option(metavar="auto|ADDRESS", help="Embed on the Ray cluster at this address.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
@@ -10,6 +9,8 @@ import typer
 from chammi_fast.cli.console import console
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from chammi_fast.profiling import ProfileResult
@@ -18,17 +19,22 @@ if TYPE_CHECKING:
 
 def profile(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the profiles, rankings and figures.")],
-    embeddings: Annotated[Path | None, typer.Option(help="Folder of an embedding table of cells.")] = None,
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder for the profiles, rankings and figures.")],
+    embeddings: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Folder of an embedding table of cells.")
+    ] = None,
     by: Annotated[str, typer.Option(help="Cells with equal values in these columns become one profile.")] = (
         "Metadata_Plate,Metadata_Well"
     ),
     where: Annotated[str | None, typer.Option(help="Cells to use, as in embed.")] = None,
     profiles: Annotated[
-        list[Path] | None, typer.Option(help="Table of profiles, in place of --embeddings; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Table of profiles, in place of --embeddings; may be repeated."),
     ] = None,
     features: Annotated[str, typer.Option(help="Columns of --profiles that are features, such as 'Cells_*'.")] = "*",
-    plate_map: Annotated[Path | None, typer.Option(help="What is in each well: a table, or a folder of maps.")] = None,
+    plate_map: Annotated[
+        str | None, typer.Option(metavar="PATH", help="What is in each well: a table, or a folder of maps.")
+    ] = None,
     control: Annotated[
         str | None, typer.Option(help="Which profiles are controls, such as 'Metadata_pert_type == \"negcon\"'.")
     ] = None,
@@ -87,7 +93,7 @@ def profile(
     _print(result)
 
 
-def profile_wells(embeddings: Path, out: Path, *, control: str | None, replicates: str | None) -> None:
+def profile_wells(embeddings: Path, out: str, *, control: str | None, replicates: str | None) -> None:
     """Make profiles as ``profile`` does by default; without controls, plain means.
 
     What is common to all wells of a plate is no nuisance there to take out: it may be a single well.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
 import typer
@@ -12,15 +11,18 @@ from chammi_fast.cli.console import console
 
 def report(
     *,
-    results: Annotated[list[Path], typer.Option(help="Folder that evaluate left; several compare models.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.html and its figures.")],
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[RESULTS]...", help="Further folders.")] = None,
+    results: Annotated[
+        list[str], typer.Option(metavar="PATH", help="Folder that evaluate left; several compare models.")
+    ],
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder for report.html and its figures.")],
+    more: Annotated[list[str] | None, typer.Argument(metavar="[RESULTS]...", help="Further folders.")] = None,
     batch: Annotated[
         list[str] | None,
         typer.Option(help="Column that tells batches apart (repeatable); by default plate and the like."),
     ] = None,
     profiles: Annotated[
-        list[Path] | None, typer.Option(help="Folder that profile left, to be shown too; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Folder that profile left, to be shown too; may be repeated."),
     ] = None,
     map_cells: Annotated[int, typer.Option(min=1, help="At most about so many cells on the maps.")] = 2000,
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated, Literal
 
 import typer
@@ -13,15 +12,17 @@ from chammi_fast.cli.console import complain, console
 def plan(
     *,
     model: Annotated[str, typer.Option(help="Model file (.onnx), as for embed.")],
-    out: Annotated[Path, typer.Option(help="File for the plan (.json).")],
+    out: Annotated[str, typer.Option(metavar="PATH", help="File for the plan (.json).")],
     data: Annotated[
-        Path | None, typer.Option(help="CHAMMI folder, or the folder the table's paths start from.")
+        str | None, typer.Option(metavar="PATH", help="CHAMMI folder, or the folder the table's paths start from.")
     ] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Data set of the CHAMMI folder; repeatable.")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="CSV or Parquet table, as for embed.")] = None,
+    manifest: Annotated[str | None, typer.Option(metavar="PATH", help="CSV or Parquet table, as for embed.")] = None,
     channels: Annotated[str | None, typer.Option(help="The table's channels in image order.")] = None,
     where: Annotated[str | None, typer.Option(help="Rows of the table.")] = None,
-    spec: Annotated[Path | None, typer.Option(help="Description (JSON) of an ONNX file that carries none.")] = None,
+    spec: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Description (JSON) of an ONNX file that carries none.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="As for embed.")] = "auto",
     backend: Annotated[str, typer.Option(help="As for embed.")] = "auto",
     device: Annotated[str, typer.Option(help="As for embed.")] = "auto",
@@ -58,9 +59,9 @@ def plan(
 
 
 def merge(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Outputs of embed --shard.")],
+    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="Outputs of embed --shard.")],
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the whole embedding tables.")],
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder for the whole embedding tables.")],
 ) -> None:
     """Join the parts of a run; nothing is joined if a shard is missing, damaged, or of another run.
 
