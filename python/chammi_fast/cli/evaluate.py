@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated, Literal
 
 import typer
@@ -12,12 +11,19 @@ from chammi_fast.cli.console import console, warn_of_mixed_installations
 
 def evaluate(
     *,
-    features: Annotated[Path, typer.Option(help="Folder of embedding tables, or MorphEm's features folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for scores.json, scores.csv and predictions.parquet.")],
-    data: Annotated[Path | None, typer.Option(help="CHAMMI folder.")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Any labelled table, in place of --data.")] = None,
+    features: Annotated[
+        str, typer.Option(metavar="PATH", help="Folder of embedding tables, or MorphEm's features folder.")
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="PATH", help="Folder for scores.json, scores.csv and predictions.parquet.")
+    ],
+    data: Annotated[str | None, typer.Option(metavar="PATH", help="CHAMMI folder.")] = None,
+    manifest: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Any labelled table, in place of --data.")
+    ] = None,
     task_file: Annotated[
-        Path | None, typer.Option(help="TOML or JSON file of tasks: labels, splits, groups (docs/evaluation.md).")
+        str | None,
+        typer.Option(metavar="PATH", help="TOML or JSON file of tasks: labels, splits, groups (docs/evaluation.md)."),
     ] = None,
     label: Annotated[str | None, typer.Option(help="The table's label column.")] = None,
     split: Annotated[
@@ -44,7 +50,10 @@ def evaluate(
         ),
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(help="Results of another model: are the scores different? Writes comparison.json.")
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Results of another model: are the scores different? Writes comparison.json."
+        ),
     ] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, help="A quick look at so many training rows and rows of each task.")
@@ -69,10 +78,10 @@ def evaluate(
     from chammi_fast.evaluation import evaluate as run
     from chammi_fast.evaluation import read_scores, scores_table, write_comparison, write_scores
     from chammi_fast.evaluation.comparison import COMPARISON_FILE
-    from chammi_fast.files import results_folder
+    from chammi_fast.files import as_path, results_folder
 
     warn_of_mixed_installations()
-    with results_folder(out):
+    with results_folder(out) as folder:
         other = None if compare is None else read_scores(compare)
         scores = run(
             data,
@@ -97,12 +106,12 @@ def evaluate(
         )
         comparison = None
         if compare is not None and other is not None:
-            names = (out.resolve().name, compare.resolve().name)
+            names = (folder.resolve().name, as_path(compare).resolve().name)
             comparison = compare_results(scores, other, names=names, resamples=resamples, seed=seed)
             write_comparison(comparison, out)
         else:
             # One that an earlier run left is not of these scores.
-            (out / COMPARISON_FILE).unlink(missing_ok=True)
+            (folder / COMPARISON_FILE).unlink(missing_ok=True)
         write_scores(scores, out)
     printer = console()
     printer.print(scores_table(scores))
