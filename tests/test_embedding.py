@@ -107,7 +107,8 @@ def test_a_second_try_that_is_stopped_repeats_no_row(
         embed(cells, tmp_path / "out", retry_errors=True)
     embed(cells, tmp_path / "out", retry_errors=True)
     assert len(read_errors(tmp_path / "out")) == 0
-    assert read_embeddings(tmp_path / "out").equals(read_embeddings(tmp_path / "reference"))
+    ours, theirs = (sorted((tmp_path / name).glob("*.parquet")) for name in ("out", "reference"))
+    assert [path.read_bytes() for path in ours] == [path.read_bytes() for path in theirs]
 
 
 def test_more_parts_than_shards_are_merged(cells: Path, tmp_path: Path) -> None:

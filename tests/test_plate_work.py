@@ -162,7 +162,8 @@ def test_a_broken_field_is_one_error_and_can_be_tried_again(copy: Path, referenc
     images[-1].write_bytes(gone)
     embed(copy, out, retry_errors=True)
     assert len(read_errors(out)) == 0
-    assert read_embeddings(out).equals(read_embeddings(reference))
+    for path in [*reference.glob("part-*"), reference / "ledger.json"]:
+        assert (out / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_second_try_keeps_the_rows_of_a_well_whose_failed_field_has_no_cells(copy: Path, tmp_path: Path) -> None:

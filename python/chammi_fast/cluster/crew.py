@@ -16,6 +16,7 @@ from chammi_fast.cluster.rates import Rates
 from chammi_fast.cluster.worker import Done, Errand, Place, Worker
 from chammi_fast.embedding.planning import known_choice
 from chammi_fast.errors import ClusterError
+from chammi_fast.files import source_of
 from chammi_fast.images import ImageStatus
 from chammi_fast.table import make_errors, make_part
 
@@ -256,7 +257,7 @@ class Crew:
         part = make_part([], rows, np.empty((0, tour.embedding_size), self._order.settings.store))
         if tour.only is not None:
             wanted = tour.only.get(shard, set())
-            keys, part = sorted(wanted), parquet.read_table(tour.run.part(shard))
+            keys, part = sorted(wanted), parquet.read_table(source_of(tour.run.part(shard)))
         status = ImageStatus(work.name, QUARANTINED, None, f"its shard ended {FAULTS} workers: {why}")
         tour.run.write(shard, part, make_errors([(key, status) for key in keys]))
         tour.first_cause = tour.first_cause or f"{work.name}: {status.cause}"
@@ -309,8 +310,7 @@ class Crew:
 
 
 def _said(error: Exception) -> str:
-    """Return the line of Ray's message that says why."""
+    """Return the line of Ray's message that says why, without its advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next(
-        (line for line in lines if line.startswith("The actor is dead because")), lines[0] if lines else ""
-    ).rstrip(".")
+    why = next((line for line in lines if line.startswith("The actor is dead because")), lines[0] if lines else "")
+    return why.partition(" Some common causes include")[0].rstrip(".")

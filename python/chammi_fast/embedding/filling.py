@@ -241,7 +241,7 @@ class _Filling:
         """Put rows that failed before in their places among those that did not; a row is there once."""
         older = parquet.read_table(source_of(self.sink.part(shard)))
         older = older.filter(pc.invert(pc.is_in(older[KEY_COLUMN], part[KEY_COLUMN])))
-        joined = pa.concat_tables([older, part.cast(older.schema)])
+        joined = pa.concat_tables([older.cast(part.schema), part])  # Parquet has other names inside lists
         places = pc.index_in(joined[KEY_COLUMN], pa.array(self.work.keys(shard), pa.string()))
         return joined.take(pc.sort_indices(places))
 
