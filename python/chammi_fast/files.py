@@ -304,7 +304,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             with _refused(path):
                 _system(path).put_file(str(temporary), _name(path))
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Machines that share a folder may have processes of one number.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         _sync(temporary)
