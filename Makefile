@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-restart prove-screen prove-sbs prove-synthetic prove-gpu-extra prove-wheel test-gpu wheel clean help
+.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-ray prove-restart prove-screen prove-sbs prove-synthetic prove-gpu-extra prove-wheel test-gpu wheel clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -96,6 +96,12 @@ prove-restart: $(VENV)/.all
 prove-screen: $(VENV)/.all
 	$(BIN)/python scripts/prove_screen.py $(if $(SHORT),--short)
 	$(if $(SHORT),,$(BIN)/python scripts/write_screen.py)
+
+# make prove-ray        lose workers, nodes, networks and drivers of a Ray cluster of three nodes (root), measure what it costs; records the result
+prove-ray: $(VENV)/.all
+	$(BIN)/python scripts/prove_ray.py $(if $(SHORT),--short)
+	$(if $(SHORT),,$(BIN)/python scripts/prove_ray_speed.py)
+	$(if $(SHORT),,$(BIN)/python scripts/write_cluster.py)
 
 # make prove-gpu-extra  install the extra [gpu] afresh (4 GB) and check what can be checked of it without a GPU
 prove-gpu-extra: $(VENV)/.all
