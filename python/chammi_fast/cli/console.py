@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 1
 NOTHING_DONE = 2
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
 def complain(sentence: str) -> None:
@@ -26,6 +30,14 @@ def warn_of_mixed_installations() -> None:
 
     for sentence in mixed_installations():
         complain(f"warning: {sentence}")
+
+
+def memory_size(text: str) -> int:
+    """Read a size such as 500MB."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?b|)", text.strip().lower())
+    if match is None or match[2] not in _UNITS:
+        raise typer.BadParameter("name a size such as 500MB or 2GB.")
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def console() -> Console:

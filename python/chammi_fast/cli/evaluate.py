@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chammi_fast.cli.console import console, warn_of_mixed_installations
+from chammi_fast.cli.console import console, memory_size, warn_of_mixed_installations
 
 
 def evaluate(
@@ -61,6 +61,9 @@ def evaluate(
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for intervals; 0 for none.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap, the sample and the linear classifier.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="By default one per processor.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="For features, such as 4GB: larger ones are read block by block.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Which <name>.npy, where a features folder has several.")] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Score what is there when rows have no embedding.")
@@ -103,6 +106,7 @@ def evaluate(
             threads=threads,
             allow_missing=allow_missing,
             name=name,
+            memory=None if memory is None else memory_size(memory),
         )
         comparison = None
         if compare is not None and other is not None:

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated, Literal
 
 import typer
 
-from chammi_fast.cli.console import console, warn_of_mixed_installations
-
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-
-
-def memory_size(text: str) -> int:
-    """Read a size such as 500MB."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?b|)", text.strip().lower())
-    if match is None or match[2] not in _UNITS:
-        raise typer.BadParameter("name a size such as 500MB or 2GB.")
-    return int(float(match[1]) * _UNITS[match[2]])
+from chammi_fast.cli.console import console, memory_size, warn_of_mixed_installations
 
 
 def neighbours(

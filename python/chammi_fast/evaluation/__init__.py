@@ -14,6 +14,7 @@ from chammi_fast.evaluation.confidence import Interval, Resampling
 from chammi_fast.evaluation.diagnostics import Diagnostics, Questions
 from chammi_fast.evaluation.display import scores_table
 from chammi_fast.evaluation.exact_search import threads as faiss_threads
+from chammi_fast.evaluation.features import ANY
 from chammi_fast.evaluation.finding import find_neighbours
 from chammi_fast.evaluation.metrics import Average, ClassScores, TaskScores
 from chammi_fast.evaluation.provenance import Provenance, versions
@@ -69,6 +70,7 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     threads: int | None = None,
     allow_missing: bool = False,
     name: str | None = None,
+    memory: int | None = None,
 ) -> Scores:
     """Score embeddings of a CHAMMI folder, or of any labelled table.
 
@@ -99,6 +101,8 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     threads : by default one per processor
     allow_missing : score the rest where rows have no features, in place of an error
     name : take ``<name>.npy``, where a folder has several or also has a table
+    memory : bytes that a data set's features may take; larger ones stay in their files, and neighbours are sought in
+        them block by block, with the same scores; by default all are read
 
     Raises
     ------
@@ -111,7 +115,7 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     """
     resampling = Resampling(resamples, seed)
     questions = Questions(tuple(diagnose), tuple(exclude_same))
-    method = Method(classifier, k, metric, sample, seed, threads, questions)
+    method = Method(classifier, k, metric, sample, seed, threads, questions, ANY if memory is None else memory)
     if (data is None) == (manifest is None):
         raise EvaluationError("name what to score: either a CHAMMI folder (data) or a labelled table (manifest).")
     if group is not None and task_file is not None:

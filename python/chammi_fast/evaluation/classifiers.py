@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chammi_fast.evaluation.neighbours import NONE, Found, Grouped, References, nearest, nearest_in_other_groups
+from chammi_fast.evaluation.leaving_out import Members, nearest_allowed
+from chammi_fast.evaluation.neighbours import NONE, Found, References
+from chammi_fast.evaluation.stored import StoredSpace
 from chammi_fast.extras import require
 
 if TYPE_CHECKING:
@@ -50,12 +52,15 @@ class Neighbours:
     training : (T,) int64 rows of the space, ascending
     """
 
-    space: Space
+    space: Space | StoredSpace
     training: np.ndarray
     k: int = 1
 
     @cached_property
-    def _references(self) -> References:
+    def _references(self) -> References | None:
+        """The training rows, prepared once for all tasks."""
+        if isinstance(self.space, StoredSpace):
+            return None
         return References.of(self.space, self.training, self.k)
 
     def predict(self, task: Task, labels: np.ndarray) -> Answer:
@@ -66,25 +71,13 @@ class Neighbours:
         return Answer(np.where(rows == NONE, NONE, labels[rows]), rows, self.space.similarity(task.rows, scores))
 
     def find(self, task: Task) -> Found:
-        """Find the nearest of the rows that a task's rows may be compared with.
-
-        Groups are left out one at a time: the training rows are a reference of every group, so they are searched once,
-        and only the task's own rows are searched by group.
-        """
-        rows, groups, kinds = task.rows, task.groups, task.kinds
-        if kinds is None:
-            found = nearest(self.space, rows, self._references, self.k)
-            if groups is not None:
-                own = Grouped(rows, groups)
-                found = found.merged(nearest_in_other_groups(self.space, own, own, self.k))
-            return found
-        training = Grouped(self.training, kinds[self.training])
-        found = nearest_in_other_groups(self.space, Grouped(rows, kinds[rows]), training, self.k)
-        for own_places, others in _left_out(groups):
-            queries, references = (Grouped(rows[part], kinds[rows[part]]) for part in (own_places, others))
-            among_others = nearest_in_other_groups(self.space, queries, references, self.k)
-            found.put(own_places, found.part(own_places).merged(among_others))
-        return found
+        """Find the nearest of the rows that a task's rows may be compared with."""
+        if isinstance(self.space, StoredSpace):
+            return self.space.find(task, self.training, self.k)
+        kinds = task.kinds
+        own = Members(task.rows, task.groups, None if kinds is None else kinds[task.rows])
+        training = Members(self.training, kinds=None if kinds is None else kinds[self.training])
+        return nearest_allowed(self.space, own, training, own, self.k, self._references if kinds is None else None)
 
 
 @dataclass(frozen=True)
@@ -138,12 +131,6 @@ class LinearClassifier:
             classifier.fit(self.features[references], labels[references])
         converged = not any(issubclass(one.category, exceptions.ConvergenceWarning) for one in caught)
         return classifier.predict(self.features[queries]), converged
-
-
-def _left_out(groups: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the places of each group, and those of all others."""
-    for group in () if groups is None else np.unique(groups):
-        yield np.flatnonzero(groups == group), np.flatnonzero(groups != group)
 
 
 def _elected(votes: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from chammi_fast.evaluation.classifiers import Answer, LinearClassifier
     from chammi_fast.evaluation.features import Joined, Listing
     from chammi_fast.evaluation.space import Space
+    from chammi_fast.evaluation.stored import StoredSpace
 
 Found = TypeVar("Found")
 
@@ -120,7 +121,11 @@ class Questions:
 
 
 def diagnose(
-    joined: Joined, plan: Plan, questions: Questions, space: Space, classifier: Neighbours | LinearClassifier
+    joined: Joined,
+    plan: Plan,
+    questions: Questions,
+    space: Space | StoredSpace,
+    classifier: Neighbours | LinearClassifier,
 ) -> Diagnostics:
     """Answer the questions that a data set's columns can answer."""
     lacking = questions.lacking(joined.rows.column_names)
@@ -140,7 +145,7 @@ def diagnose(
     return result
 
 
-def _predictability(joined: Joined, plan: Plan, column: str, space: Space) -> dict[str, Predictability]:
+def _predictability(joined: Joined, plan: Plan, column: str, space: Space | StoredSpace) -> dict[str, Predictability]:
     values, names = column_codes(joined, column)
     found = {}
     for task in plan.tasks:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from chammi_fast.embedding_table import EmbeddingTable
 from chammi_fast.errors import EvaluationError
+from chammi_fast.evaluation.reading import Stored, npy_pieces
 from chammi_fast.manifest import PATH_COLUMN
 from chammi_fast.table import (
     ERRORS_FILE,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 ROW_COLUMN = "__row"
 _BLOCK_ROWS = 4096
 _LISTED = 3
+ANY = 1 << 62
+"""Bytes that nothing exceeds."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Joined:
     Attributes
     ----------
     rows : the listing's chosen rows that have features, in its order
-    features : (N, D) float32, one row each, finite
+    features : (N, D) float32, one row each, finite; or where they are read when they are needed
     joined : how they were matched: by "key", or by "position" where the features carry none
     missing : number of chosen rows without features
     """
@@ -60,7 +63,7 @@ class Joined:
     name: str
     origin: Path
     rows: pa.Table
-    features: np.ndarray
+    features: np.ndarray | Stored
     joined: Literal["key", "position"]
     missing: int
 
@@ -108,15 +111,20 @@ def find_features(folder: Path, name: str | None) -> Path | None:
     return files[0] if files else None
 
 
-def join(listing: Listing, features: Path, *, allow_missing: bool) -> Joined:
+def join(listing: Listing, features: Path, *, allow_missing: bool, memory: int = ANY) -> Joined:
     """Match features to rows: an embedding table by key, an .npy file by position.
+
+    Parameters
+    ----------
+    memory : bytes that they may take, or else they stay in their files
 
     Raises
     ------
     EvaluationError
         If rows and features do not match one to one, or features are not finite.
     """
-    joined = _join_by_key(listing, features) if features.is_dir() else _join_by_position(listing, features)
+    how = _join_by_key if features.is_dir() else _join_by_position
+    joined = how(listing, features, memory)
     if joined.missing and not allow_missing:
         raise EvaluationError(
             f"{features}: lacks {_count(joined.missing, 'row')} of {listing.origin}"
@@ -130,7 +138,7 @@ def join(listing: Listing, features: Path, *, allow_missing: bool) -> Joined:
     return joined
 
 
-def _join_by_key(listing: Listing, folder: Path) -> Joined:
+def _join_by_key(listing: Listing, folder: Path, memory: int) -> Joined:
     if PATH_COLUMN not in listing.table.column_names:
         raise EvaluationError(
             f"{listing.origin}: lacks the column '{PATH_COLUMN}' that its rows are matched by; "
@@ -148,11 +156,15 @@ def _join_by_key(listing: Listing, folder: Path) -> Joined:
         )
     places = pc.fill_null(pc.index_in(listed, value_set=embedded), -1).to_numpy(zero_copy_only=False)
     present = np.flatnonzero(places >= 0)
+    if _too_large((len(present), table.embedding_size), memory):
+        shape = (len(table), table.embedding_size)
+        return _joined(listing, Stored.of(folder, shape, places[present], memory), present, "key")
     return _joined(listing, table.rows_of(places[present]), present, "key")
 
 
-def _join_by_position(listing: Listing, path: Path) -> Joined:
-    matrix = _read_npy(path)
+def _join_by_position(listing: Listing, path: Path, memory: int) -> Joined:
+    large = _too_large(_load_npy(path, mapped=True).shape, memory)
+    matrix = _load_npy(path, mapped=large)
     if len(matrix) not in (len(listing.chosen), listing.table.num_rows):
         raise EvaluationError(
             f"{path}: holds {_count(len(matrix), 'row')}, but {listing.origin} lists {len(listing.chosen)}: "
@@ -160,16 +172,19 @@ def _join_by_position(listing: Listing, path: Path) -> Joined:
         )
     # Features of the chosen rows alone are as good as features of all rows: the counts tell which they are.
     places = np.arange(len(matrix)) if len(matrix) == len(listing.chosen) else listing.chosen
-    failed = np.concatenate(
-        [np.isnan(matrix[start : start + _BLOCK_ROWS]).all(axis=1) for start in range(0, len(matrix), _BLOCK_ROWS)]
-    )
+    pieces = npy_pieces(path, _BLOCK_ROWS) if large else np.split(matrix, range(_BLOCK_ROWS, len(matrix), _BLOCK_ROWS))
+    failed = np.concatenate([np.isnan(piece).all(axis=1) for piece in pieces])
     present = np.flatnonzero(~failed[places])
     places = places[present]
+    if large:
+        return _joined(listing, Stored.of(path, matrix.shape, places, memory), present, "position")
     in_order = len(places) == len(matrix) and bool((places == np.arange(len(places))).all())
     return _joined(listing, matrix if in_order else matrix[places], present, "position")
 
 
-def _joined(listing: Listing, features: np.ndarray, present: np.ndarray, how: Literal["key", "position"]) -> Joined:
+def _joined(
+    listing: Listing, features: np.ndarray | Stored, present: np.ndarray, how: Literal["key", "position"]
+) -> Joined:
     return Joined(
         name=listing.name,
         origin=listing.origin,
@@ -180,16 +195,23 @@ def _joined(listing: Listing, features: np.ndarray, present: np.ndarray, how: Li
     )
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _load_npy(path: Path, *, mapped: bool) -> np.ndarray:
+    """Read an (N, D) array of numbers as float32; or map it as it is."""
     try:
-        matrix = np.load(path, allow_pickle=False)
+        matrix = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise EvaluationError(f"{path}: not a readable .npy file: {str(error).splitlines()[0]}.") from None
     if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or not matrix.size:
         shape = getattr(matrix, "shape", "several arrays")
         raise EvaluationError(f"{path}: holds {shape}, not an (N, D) array of numbers.")
+    if mapped:
+        return matrix
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(matrix, dtype=np.float32)
+
+
+def _too_large(shape: tuple[int, ...], memory: int) -> bool:
+    return 4 * shape[0] * shape[1] > memory
 
 
 def text_column(table: pa.Table, name: str, origin: Path) -> pa.Array:
@@ -232,14 +254,17 @@ def _missing_details(listing: Listing, joined: Joined, features: Path) -> str:
 
 
 def _check_finite(joined: Joined, features: Path) -> None:
-    bad: list[int] = []
-    for start in range(0, len(joined.features), _BLOCK_ROWS):
-        finite = np.isfinite(joined.features[start : start + _BLOCK_ROWS]).all(axis=1)
-        bad.extend((np.flatnonzero(~finite) + start).tolist())
-    if bad:
+    found = joined.features
+    if isinstance(found, Stored):
+        finite = np.isfinite(found.squared_norms)
+    else:
+        blocks = (found[start : start + _BLOCK_ROWS] for start in range(0, len(found), _BLOCK_ROWS))
+        finite = np.concatenate([np.isfinite(block).all(axis=1) for block in blocks])
+    bad = np.flatnonzero(~finite)
+    if bad.size:
         raise EvaluationError(
-            f"{features}: {_count(len(bad), 'row')} with features that are NaN or infinite, "
-            f"the first of {joined.key(bad[0])}."
+            f"{features}: {_count(bad.size, 'row')} with features that are NaN or infinite, "
+            f"the first of {joined.key(int(bad[0]))}."
         )
 
 

@@ -17,7 +17,7 @@ from chammi_fast.evaluation.excluding import Exclusion
 from chammi_fast.evaluation.features import text_column
 from chammi_fast.evaluation.neighbours import NONE, Found
 from chammi_fast.evaluation.space import METRICS, Space
-from chammi_fast.evaluation.streaming import MEMORY, Block, Room, nearest_of_block, search_blocks
+from chammi_fast.evaluation.streaming import MEMORY, Block, Piece, Room, fill_blocks, nearest_of_block, search_blocks
 from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN
 
 if TYPE_CHECKING:
@@ -78,39 +78,18 @@ class Quest:
 
         nothing = Found.nothing(len(self.features), self.k)
         with faiss_threads(self.threads):
-            return search_blocks(self._blocks(parts), nothing, self.metric, self.threads, search)
+            blocks = fill_blocks(self.features, self._pieces(parts), self.block_rows)
+            return search_blocks(blocks, nothing, self.metric, self.threads, search)
 
-    def _blocks(self, parts: Iterable[int]) -> Iterator[Block]:
-        """Read the references, behind the queries each time."""
-        first, most = len(self.features), self.block_rows
-        features, numbers, groups = self._empty()
-        filled = 0
-        for row, batch in self._batches(parts, min(most, BATCH_ROWS)):
-            if filled + batch.num_rows > most:
-                yield Block(features[: first + filled], numbers[:filled], groups[:filled])
-                features, numbers, groups = self._empty()
-                filled = 0
-            stop = filled + batch.num_rows
-            features[first + filled : first + stop] = _finite(batch, self.references)
-            numbers[filled:stop] = np.arange(row, row + batch.num_rows)
-            if self.exclusion is not None:
-                groups[filled:stop] = self.exclusion.of(batch, self.references.folder)
-            filled = stop
-        if filled:
-            yield Block(features[: first + filled], numbers[:filled], groups[:filled])
-
-    def _empty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        features = np.empty((len(self.features) + self.block_rows, self.features.shape[1]), dtype=np.float32)
-        features[: len(self.features)] = self.features
-        return features, np.empty(self.block_rows, dtype=np.int64), np.zeros(self.block_rows, dtype=np.int64)
-
-    def _batches(self, parts: Iterable[int], rows: int) -> Iterator[tuple[int, pa.Table]]:
-        """Yield batches with the number of their first row."""
-        columns = [] if self.exclusion is None else self.exclusion.columns
+    def _pieces(self, parts: Iterable[int]) -> Iterator[Piece]:
+        """Read the references."""
+        table, exclusion = self.references, self.exclusion
+        columns = [*(() if exclusion is None else exclusion.columns), EMBEDDING_COLUMN]
         for part in parts:
             row = part << _ROW_BITS
-            for batch in self.references.part_batches(part, [*columns, EMBEDDING_COLUMN], rows):
-                yield row, batch
+            for batch in table.part_batches(part, columns, min(self.block_rows, BATCH_ROWS)):
+                groups = None if exclusion is None else exclusion.of(batch, table.folder)
+                yield np.arange(row, row + batch.num_rows), _finite(batch, table), groups
                 row += batch.num_rows
 
 

@@ -11,14 +11,16 @@ import pyarrow as pa
 from chammi_fast.errors import EvaluationError
 from chammi_fast.evaluation.classifiers import Answer, LinearClassifier, Neighbours
 from chammi_fast.evaluation.diagnostics import Questions, diagnose
-from chammi_fast.evaluation.features import Joined, join
+from chammi_fast.evaluation.features import ANY, Joined, join
 from chammi_fast.evaluation.metrics import score_predictions
 from chammi_fast.evaluation.neighbours import NONE
 from chammi_fast.evaluation.predictions import SCHEMA
 from chammi_fast.evaluation.provenance import Provenance, model_of, rows_sha256
+from chammi_fast.evaluation.reading import Stored
 from chammi_fast.evaluation.sampling import sample_plan
 from chammi_fast.evaluation.scores import Scores
 from chammi_fast.evaluation.space import METRICS, Metric, Space
+from chammi_fast.evaluation.stored import StoredSpace
 from chammi_fast.evaluation.tasks import Plan, Task, plan
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Method:
     seed : of the linear classifier and of the sample
     threads : or None for all processors
     questions : batch-effect diagnostics to compute
+    memory : bytes that a data set's features may take; of larger ones, neighbours are sought block by block
 
     Raises
     ------
@@ -59,12 +62,13 @@ class Method:
     seed: int = 0
     threads: int | None = None
     questions: Questions = field(default_factory=Questions)
+    memory: int = ANY
 
     def __post_init__(self) -> None:
         for name, known in (("metric", METRICS), ("classifier", CLASSIFIERS)):
             if (value := getattr(self, name)) not in known:
                 raise EvaluationError(f"{name} '{value}' is unknown; there are {', '.join(known)}.")
-        for name in ("k", "sample", "threads"):
+        for name in ("k", "sample", "threads", "memory"):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise EvaluationError(f"{name} must be at least 1, not {number}.")
 
@@ -90,7 +94,7 @@ def score_sources(
 def _score_source(
     source: Source, benchmark: Benchmark, group: str | None, method: Method, *, allow_missing: bool
 ) -> Scores:
-    joined = join(source.listing, source.features, allow_missing=allow_missing)
+    joined = join(source.listing, source.features, allow_missing=allow_missing, memory=method.memory)
     return score_joined(joined, plan(joined, benchmark, group), method, source.features)
 
 
@@ -108,10 +112,15 @@ def score_joined(joined: Joined, tasks: Plan, method: Method, features: Path) ->
     """
     if method.sample is not None:
         tasks = sample_plan(tasks, method.sample, method.seed)
-    space = Space(joined.features, method.metric, method.threads)
+    space = _space(joined.features, method)
     classifier: Neighbours | LinearClassifier
     if method.classifier == "knn":
         classifier = Neighbours(space, tasks.training, method.k)
+    elif isinstance(joined.features, Stored):
+        raise EvaluationError(
+            f"{features}: the linear classifier needs all features at once, {joined.features.bytes:,} bytes: allow "
+            "more memory, or use nearest neighbours."
+        )
     else:
         classifier = LinearClassifier(joined.features, tasks.training, method.seed, method.threads)
     if method.classifier == "knn" or method.questions.diagnose:
@@ -129,6 +138,12 @@ def score_joined(joined: Joined, tasks: Plan, method: Method, features: Path) ->
             models={} if model is None else {joined.name: model}, data_sha256={joined.name: _sha256(tasks, keys)}
         ),
     )
+
+
+def _space(features: np.ndarray | Stored, method: Method) -> Space | StoredSpace:
+    if isinstance(features, Stored):
+        return StoredSpace(features, method.metric, method.threads)
+    return Space(features, method.metric, method.threads)
 
 
 def _score_tasks(tasks: Plan, classifier: Neighbours | LinearClassifier, keys: pa.Array) -> Scores:
@@ -182,7 +197,7 @@ def _sha256(tasks: Plan, keys: pa.Array) -> str:
     return rows_sha256(keys.take(pa.array(rows)).to_pylist(), labels.to_pylist())
 
 
-def _check_directions(space: Space, tasks: Plan, joined: Joined, features: str) -> None:
+def _check_directions(space: Space | StoredSpace, tasks: Plan, joined: Joined, features: str) -> None:
     zero = np.intersect1d(space.zero_rows, tasks.taking_part)
     if zero.size:
         raise EvaluationError(

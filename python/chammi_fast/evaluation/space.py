@@ -110,11 +110,7 @@ class Space:
 
     def similarity(self, queries: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Turn scores of pairs into their cosines, or under "l2" their Euclidean distances: (P,) float64."""
-        if self.metric == "cosine":
-            similarity: np.ndarray = np.sign(scores) * np.sqrt(np.abs(scores) / self._squared_norms[queries])
-            return similarity
-        distance: np.ndarray = np.sqrt(-scores)
-        return distance
+        return similarity(self.metric, self._squared_norms[queries], scores)
 
     def _middle(self) -> np.ndarray:
         # Any centre gives the right answer; a median is near most rows even where a few are a million times longer.
@@ -128,8 +124,7 @@ class Space:
         return scaled
 
     def _measure(self, block: slice) -> None:
-        values = self.features[block].astype(np.float64)
-        self._squared_norms[block] = _dot(values, values)
+        self._squared_norms[block] = squared_norms(self.features[block])
 
     def _in_blocks(self, rows: int, work: Callable[[slice], None]) -> None:
         """Call `work` for parts of so many rows, in several threads: NumPy lets go of the interpreter in each."""
@@ -141,6 +136,21 @@ class Space:
         else:
             with ThreadPoolExecutor(self._threads) as pool:
                 list(pool.map(work, blocks))
+
+
+def similarity(metric: Metric, squared_norms: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Turn scores of pairs into cosines, or under "l2" Euclidean distances; (P,) float64 squared norms of queries."""
+    if metric == "cosine":
+        cosines: np.ndarray = np.sign(scores) * np.sqrt(np.abs(scores) / squared_norms)
+        return cosines
+    distances: np.ndarray = np.sqrt(-scores)
+    return distances
+
+
+def squared_norms(features: np.ndarray) -> np.ndarray:
+    """Return |r|^2 of (n, D) float32 rows: (n,) float64."""
+    values = features.astype(np.float64)
+    return _dot(values, values)
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -65,6 +65,45 @@ class Block:
         return Found(np.where(nothing, NONE, self.rows[places]), found.scores)
 
 
+Piece = tuple[np.ndarray, np.ndarray, "np.ndarray | None"]
+"""Numbers (n,) int64, features (n, D) and groups (n,) int64, if any, of some references."""
+
+
+def fill_blocks(queries: np.ndarray, pieces: Iterable[Piece], most: int) -> Iterator[Block]:
+    """Put (Q, D) float32 queries and at most so many references together; a piece has no more than these."""
+    first = len(queries)
+    held: list[tuple[np.ndarray, np.ndarray | None]] = []
+
+    def empty() -> np.ndarray:
+        features = np.empty((first + most, queries.shape[1]), dtype=np.float32)
+        features[:first] = queries
+        return features
+
+    features, filled = empty(), 0
+    for piece in pieces:
+        if filled + len(piece[0]) > most:
+            yield _block(features[: first + filled], held)
+            features, filled, held = empty(), 0, []
+        features[first + filled : first + filled + len(piece[0])] = piece[1]
+        held.append((piece[0], piece[2]))
+        filled += len(piece[0])
+    if filled:
+        yield _block(features[: first + filled], held)
+
+
+def _block(features: np.ndarray, held: list[tuple[np.ndarray, np.ndarray | None]]) -> Block:
+    """Order references by their numbers."""
+    rows = np.concatenate([numbers for numbers, _ in held])
+    parts = [own for _, own in held if own is not None]
+    groups = np.concatenate(parts) if parts else None
+    if (np.diff(rows) < 0).any():
+        order = np.argsort(rows)
+        references = features[len(features) - len(rows) :]
+        references[:] = references[order]
+        rows, groups = rows[order], None if groups is None else groups[order]
+    return Block(features, rows, groups)
+
+
 def search_blocks(
     blocks: Iterator[Block], found: Found, metric: Metric, threads: int | None, search: Callable[[Space, Block], Found]
 ) -> Found:
