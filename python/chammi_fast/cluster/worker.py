@@ -87,7 +87,8 @@ class Worker:
         """Tell where the worker is."""
         import ray
 
-        return Place(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), chammi_fast.__version__)
+        address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        return Place(ray.get_runtime_context().get_node_id(), address, chammi_fast.__version__)
 
     def choose(self) -> tuple[Choice, list[str]]:
         """Settle the form that this machine does best; return what is to be told of it, too."""
