@@ -207,6 +207,7 @@ def main() -> None:
     sys.stdout.write(text)
     if not (options.short or options.no_record):
         known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+        record["losses"] = known.get("losses", {}) | losses  # those that were not asked for stay
         RESULT.write_text(json.dumps(known | record, indent=2) + "\n")
     if failed := good(record):
         sys.exit(f"a run did not end in the files of a run on one machine: {', '.join(failed)}")

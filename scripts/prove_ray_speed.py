@@ -1,10 +1,10 @@
 """Measure what a run on a Ray cluster costs beside a local one, per worker and per shard: benchmarks/results/ray.json.
 
-Usage: prove_ray_speed.py [--short] [--no-record] [--only efficiency|shards|dispatch ...].
+Usage: prove_ray_speed.py [--short] [--no-record] [--only efficiency|cost|dispatch ...].
 
 - efficiency: one worker with two processors beside a local run on the same processors, in turns, with a HyperNet on
   ConvNeXt-Tiny;
-- shards: the wall time and the driver's processor time that each of many tiny shards takes;
+- cost: the wall time and the driver's processor time that each of many tiny shards takes;
 - dispatch: how many shards a second the driver can hand out and enter, by number of workers, which answer at once
   (ray_dispatch.py).
 """
@@ -32,7 +32,7 @@ from ray_runs import CHANNELS, RESULT, Record, circumstances, files  # noqa: E40
 
 SCREEN = PlateDesign(wells=6, sites=6, cells=40, size_px=640, compounds=2, replicates=2)
 SMALL_SCREEN = PlateDesign(wells=6, sites=2, cells=12, size_px=256, compounds=2, replicates=2)
-ROUNDS = 5
+ROUNDS = 4
 TINY = PlateDesign(wells=96, sites=1, cells=2, size_px=64, compounds=2, replicates=2)
 FEW, MANY = 1, 5  # plates of tiny shards
 
@@ -156,9 +156,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="small numbers, nothing recorded")
     parser.add_argument("--no-record", action="store_true")
-    parser.add_argument("--only", nargs="*", default=["efficiency", "shards", "dispatch"])
+    parser.add_argument("--only", nargs="*", default=["efficiency", "cost", "dispatch"])
     options = parser.parse_args()
-    measure = {"efficiency": efficiency, "shards": tiny_shards, "dispatch": dispatch}
+    measure = {"efficiency": efficiency, "cost": tiny_shards, "dispatch": dispatch}
     record: Record = {}
     with tempfile.TemporaryDirectory(prefix="cf-") as folder:
         for name in options.only:
