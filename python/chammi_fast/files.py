@@ -90,10 +90,11 @@ def store_options(url: str) -> dict[str, Any]:
     protocol = url.partition("://")[0]
     if protocol not in S3:
         return {"use_listings_cache": False} if protocol in OBJECT_STORES else {}
-    options: dict[str, Any] = {"use_listings_cache": False}
+    # A file comes in one request, as many are fetched at once: its size need not be asked for first.
+    options: dict[str, Any] = {"use_listings_cache": False, "max_concurrency": 1}
     said = require("fsspec", purpose="reading and writing URLs").config.conf.get(protocol, {})
     if "config_kwargs" not in said and not {"AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"} & set(os.environ):
-        options["config_kwargs"] = {"retries": {"mode": "adaptive", "max_attempts": ATTEMPTS}}
+        options["config_kwargs"] = {"retries": {"mode": "standard", "max_attempts": ATTEMPTS}}
     return options
 
 

@@ -26,6 +26,7 @@ from pyarrow import parquet
 
 from chammi_fast.errors import OutputError, TableError
 from chammi_fast.files import (
+    cause_of,
     copy,
     is_local,
     listed,
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 LOCK = "lock"
 _SAVING = 0.1  # of a run's time at most: a ledger is written whole, and may have many shards
 MOVERS = 8
-"""Files that are published at the same time: in a store each of them takes two requests."""
+"""Files that are published at the same time: in a store each of them takes several requests."""
 # What a run is known by, and how a difference in it is called.
 IDENTITY = {
     "model_sha256": "model file",
@@ -231,7 +232,9 @@ class RunFolder:
     def _errors(self) -> pa.Table:
         """Join the failures of all shards in their order, those of new shards in place of older ones."""
         parts = [ERRORS_SCHEMA.empty_table()]
-        parts += [parquet.read_table(source_of(self._hidden / _errors_name(shard))) for shard in self._fresh]
+        failing = [self._hidden / _errors_name(shard) for shard, entry in self._fresh.items() if entry.failed]
+        with ThreadPoolExecutor(MOVERS, thread_name_prefix="chammi-fast-errors") as readers:
+            parts += readers.map(lambda path: parquet.read_table(source_of(path)), failing)
         if len(self._fresh) < len(self.done):
             old = read_errors(self.folder)
             kept = [shard for shard in self.done if shard not in self._fresh]
@@ -406,6 +409,8 @@ class _Hashed(io.RawIOBase):
 
 
 def _write_errors(hidden: Path, shard: int, errors: pa.Table) -> None:
+    if not len(errors):
+        return  # the ledger says that there are none
     with replacing(hidden / _errors_name(shard)) as temporary:
         parquet.write_table(errors.cast(ERRORS_SCHEMA), temporary)
 
@@ -432,7 +437,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and not is_local(path):
+            raise OutputError(f"{path}: cannot be read: {cause_of(error)}.") from None
         raise TableError(f"{path}: cannot be read: remove the folder and start again.") from None
     return found if isinstance(found, dict) else None
 
