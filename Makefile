@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-ray prove-restart prove-screen prove-sbs prove-synthetic prove-gpu-extra prove-wheel test-gpu wheel clean help
+.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-ray prove-restart prove-screen prove-sbs prove-stores prove-synthetic prove-gpu-extra prove-wheel test-gpu wheel clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -102,6 +102,11 @@ prove-ray: $(VENV)/.all
 	$(BIN)/python scripts/prove_ray.py $(if $(SHORT),--short)
 	$(if $(SHORT),,$(BIN)/python scripts/prove_ray_speed.py)
 	$(if $(SHORT),,$(BIN)/python scripts/write_cluster.py)
+
+# make prove-stores     embed from and to an S3 store that is far away, busy and breaks off, kill runs; records the result
+prove-stores: $(VENV)/.all
+	$(BIN)/python scripts/prove_stores.py $(if $(SHORT),--short)
+	$(if $(SHORT),,$(BIN)/python scripts/write_stores.py)
 
 # make prove-gpu-extra  install the extra [gpu] afresh (4 GB) and check what can be checked of it without a GPU
 prove-gpu-extra: $(VENV)/.all
