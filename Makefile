@@ -11,7 +11,7 @@ SUITES ?= $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))
 FUZZ_SECONDS ?= $(if $(SHORT),60,1800)
 MUTATIONS    ?= $(if $(SHORT),5000,100000)
 
-.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-ray prove-restart prove-screen prove-sbs prove-stores prove-synthetic prove-gpu-extra prove-wheel test-gpu wheel clean help
+.PHONY: demo test install lint format bench site demo-model prove-fuzz prove-mutations prove-asan-ubsan prove-tsan prove-isa prove-quantisation prove-ray prove-restart prove-screen prove-search prove-sbs prove-stores prove-synthetic prove-gpu-extra prove-wheel test-gpu wheel clean help
 
 demo: $(VENV)/.cpu
 	$(BIN)/chammi-fast demo --out demo
@@ -107,6 +107,11 @@ prove-ray: $(VENV)/.all
 prove-stores: $(VENV)/.all
 	$(BIN)/python scripts/prove_stores.py $(if $(SHORT),--short)
 	$(if $(SHORT),,$(BIN)/python scripts/write_stores.py)
+
+# make prove-search     search a table of 5 million rows within 2 GB, alone and on Ray (8 GB of disk, a quarter of an hour); records the result
+prove-search: $(VENV)/.all
+	$(BIN)/python scripts/prove_search.py $(if $(SHORT),--short)
+	$(if $(SHORT),,$(BIN)/python scripts/write_search.py)
 
 # make prove-gpu-extra  install the extra [gpu] afresh (4 GB) and check what can be checked of it without a GPU
 prove-gpu-extra: $(VENV)/.all

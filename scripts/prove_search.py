@@ -120,6 +120,7 @@ def prove(folder: Path, size: Size) -> dict[str, Any]:
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "processors": len(os.sched_getaffinity(0)),
+        "load_average": round(os.getloadavg()[2], 1),  # of the last quarter of an hour
         "size": asdict(size),
         "table_bytes": sum(path.stat().st_size for path in references.iterdir()),
         "block_rows": block,
