@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from chammi_fast.embedding_table import EmbeddingTable
 from chammi_fast.errors import EvaluationError
 from chammi_fast.evaluation.reading import Stored, npy_pieces
+from chammi_fast.files import is_local
 from chammi_fast.manifest import PATH_COLUMN
 from chammi_fast.table import (
     ERRORS_FILE,
@@ -197,6 +198,8 @@ def _joined(
 
 def _load_npy(path: Path, *, mapped: bool) -> np.ndarray:
     """Read an (N, D) array of numbers as float32; or map it as it is."""
+    if not is_local(path):
+        raise EvaluationError(f"{path}: .npy files are mapped where they lie: copy it to this machine first.")
     try:
         matrix = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
