@@ -117,7 +117,7 @@ def keys(folder: Path) -> list[str]:
 
 def said(log: Path) -> list[str]:
     """Return what the driver told of losses."""
-    words = ("ended", "lost", "slow", "others take", "listed", "Error", "error:")
+    words = ("ended", "lost;", "others take", "Error")
     return [line.strip() for line in log.read_text().splitlines() if any(word in line for word in words)]
 
 
@@ -127,7 +127,7 @@ def prepare(scratch: Path, design: PlateDesign) -> Bench:
     network, spec = create_network(NetworkOptions(backbone="convnext_atto"))
     spread_weights(network)
     export_onnx(network, spec, scratch / "network.onnx")
-    subprocess.run(command(scratch, scratch / "runs" / "local"), check=True)  # noqa: S603
+    subprocess.run(command(scratch, scratch / "runs" / "local"), check=True, stdout=sys.stderr)  # noqa: S603
     local = scratch / "runs" / "local"
     return Bench(scratch, design.wells, files(local), keys(local))
 
