@@ -25,6 +25,7 @@ RESULTS = ROOT / "benchmarks" / "results"
         "write_benchmarks.py",
         "write_quantisation.py",
         "write_screen.py",
+        "write_search.py",
         "write_training.py",
     ],
 )
