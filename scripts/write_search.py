@@ -52,8 +52,8 @@ def page(record: dict[str, Any]) -> str:
     held = [name for name, holds in record["claims"].items() if holds]
     end = (
         f"The plain loop names the same row at {100 * record['same_neighbours_as_the_plain_loop']:.2f} % of all ranks; "
-        f"where rows tie, or all but tie in float32, it names any. What holds: {'; '.join(held)}. The table that fits has "
-        f"{size['fits']:,} rows, compared bit for bit; NumPy answers {size['brute']} queries against all rows."
+        f"where rows tie, or all but tie in float32, it names any. What holds: {'; '.join(held)}. The table that fits "
+        f"has {size['fits']:,} rows, compared bit for bit; NumPy answers {size['brute']} queries against all rows."
     )
     return "\n".join([wrap(begin), "", *lines, "", wrap(end)])
 
