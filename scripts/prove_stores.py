@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from chammi_fast import EmbeddingTable  # noqa: E402
-from chammi_fast.files import as_path  # noqa: E402
+from chammi_fast.files import as_path, listed  # noqa: E402
 from chammi_fast.synthetic.plate import PlateDesign, synthesise_plate  # noqa: E402
 from flaky_store import KEY, SECRET, FlakyStore, flaky_store  # noqa: E402
 
@@ -104,19 +104,28 @@ def far_away(proof: Proof, reference: dict[str, Any]) -> dict[str, Any]:
     return result | {"delays_one_after_another_s": round(result["counted"]["requests"] * DELAY_S, 1)}
 
 
-def kill_runs(proof: Proof, reference: dict[str, Any], kills: int, seconds: float) -> dict[str, Any]:
+def parts(out: str) -> int:
+    """Count the shards that are done."""
+    names = {name for place in (out, f"{out}/.run") for name in listed(as_path(place))}
+    return sum(name.startswith("part-") for name in names)
+
+
+def kill_runs(proof: Proof, reference: dict[str, Any], kills: int, shards: int) -> dict[str, Any]:
     """Start and kill; after some kills let the run end, compare, and begin a new one. Requests fail all the time."""
     chance, done, same, runs, progress = random.Random(0), 0, 0, 0, []  # noqa: S311 - moments, not secrets
     counted = proof.store.set(**FAULTS)
     while done < kills:
         out = f"{BUCKET}/killed-{runs}"
         for _ in range(min(KILLS_PER_RUN, kills - done)):
-            process = proof.start(f"{BUCKET}/plate", out)
-            time.sleep(chance.uniform(0.4, 1.0) * seconds)
+            process, before = proof.start(f"{BUCKET}/plate", out), parts(out)
+            wanted = chance.randint(before, shards)
+            while process.poll() is None and parts(out) < wanted:
+                time.sleep(0.2)
+            time.sleep(chance.uniform(0, 2))
             process.kill()
             proof.end(process)
             done += 1
-            progress.append(sum(path.name.startswith("part-") for path in as_path(f"{out}/.run").glob("*")))
+            progress.append(parts(out))
         proof.run(f"{BUCKET}/plate", out)
         runs += 1
         same += files(out) == reference
@@ -126,6 +135,7 @@ def kill_runs(proof: Proof, reference: dict[str, Any], kills: int, seconds: floa
         "counted": dict(counted.counted),
         "kills": done,
         "kills_with_some_shards_done": sum(count > 0 for count in progress),
+        "shards_done_at_kills": progress,
         "runs": runs,
         "runs_equal_to_the_reference": same,
     }
@@ -153,7 +163,7 @@ def prove(proof: Proof, kills: int, design: PlateDesign) -> dict[str, Any]:
         "far": far_away(proof, reference),
         "faulty": one_run(proof, "faulty", reference, **FAULTS),
     }
-    result["killed"] = kill_runs(proof, reference, kills, result["faulty"]["seconds"])
+    result["killed"] = kill_runs(proof, reference, kills, design.wells)
     written = [content for content in reference.values() if isinstance(content, bytes)]
     written += [path.read_bytes() for path in as_path(BUCKET).rglob("run.json")]
     secrets = [KEY.encode(), SECRET.encode()]
@@ -175,7 +185,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="chammi-fast-") as scratch, flaky_store() as store:
         os.environ.update(store.environment)
-        result = prove(Proof(store, Path(scratch)), 2 if arguments.short else 12, design)
+        result = prove(Proof(store, Path(scratch)), 2 if arguments.short else 8, design)
     text = json.dumps(result, indent=2) + "\n"
     sys.stdout.write(text)
     if not arguments.short:

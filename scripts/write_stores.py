@@ -43,12 +43,12 @@ def page(record: dict[str, Any]) -> str:
         row(f"each answer {far['faults']['delay_s']:g} s late", far),
         row("faults", record["faulty"]),
     ]
-    equal, runs = killed["runs_equal_to_the_reference"], killed["runs"]
+    equal, runs, done = killed["runs_equal_to_the_reference"], killed["runs"], killed["shards_done_at_kills"]
     end = (
         f"One after another, the late answers alone would take {far['delays_one_after_another_s']:.0f} s. "
-        f"With the same faults, runs were killed {killed['kills']} times and started again "
-        f"({killed['kills_with_some_shards_done']} times with some shards done): {equal} of {runs} ended in the files "
-        f"of the local run. Keys in what runs printed or wrote: {record['secrets_found']}."
+        f"With the same faults, {runs} runs were killed {killed['kills']} times and started again, "
+        f"when {', '.join(map(str, done[:-1]))} and {done[-1]} shards were done: {equal} of them ended in the files of "
+        f"the local run. Keys found in what runs printed and wrote: {record['secrets_found']}."
     )
     return "\n".join([wrap(begin), "", *lines, "", wrap(end)])
 

@@ -26,6 +26,7 @@ RESULTS = ROOT / "benchmarks" / "results"
         "write_quantisation.py",
         "write_screen.py",
         "write_search.py",
+        "write_stores.py",
         "write_training.py",
     ],
 )
