@@ -23,6 +23,7 @@ RESULTS = ROOT / "benchmarks" / "results"
         "record_runtime.py",
         "record_score.py",
         "write_benchmarks.py",
+        "write_cluster.py",
         "write_quantisation.py",
         "write_screen.py",
         "write_search.py",
