@@ -109,7 +109,7 @@ def prediction(record: Record) -> str:
         f"**JUMP**: {CELLS / 1e9:.1f} billion cells on {PLATES:,} plates of {WELLS} wells are {shard:,.0f} cells a "
         f"well, which is a shard. Predicted for runs of {PLATES_PER_RUN} plates (S = {shards:,} shards) on N nodes "
         f"with one worker of R images/s each: a shard takes t = {shard:,.0f} / R and costs c = {cost * 1e3:.1f} ms "
-        f"more. All take T = S (t + c) / N, or S / {limit:,} s where the driver is the limit, which enters {limit:,} "
+        f"more. All take T = S (t + c) / N, or S / {limit:,} s where the driver is the limit: it enters {limit:,} "
         f"shards/s of 1,000 workers. At the end workers wait for the last, half a shard each on average; starting takes "
         f"{start:.1f} s. The efficiency is (S t / N) / (T + t / 2 + {start:.1f} s):"
     )
