@@ -110,7 +110,7 @@ def prediction(record: Record) -> str:
         f"well, which is a shard. Predicted for runs of {PLATES_PER_RUN} plates (S = {shards:,} shards) on N nodes "
         f"with one worker of R images/s each: a shard takes t = {shard:,.0f} / R and costs c = {cost * 1e3:.1f} ms "
         f"more. All take T = S (t + c) / N, or S / {limit:,} s where the driver is the limit: it enters {limit:,} "
-        f"shards/s of 1,000 workers. At the end workers wait for the last, half a shard each on average; starting takes "
+        f"shards/s of 1,000 workers. In the end workers wait for others, half a shard on average; starting takes "
         f"{start:.1f} s. The efficiency is (S t / N) / (T + t / 2 + {start:.1f} s):"
     )
     names = "".join(f" {nodes:,} nodes |" for nodes in NODES)
