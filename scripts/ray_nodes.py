@@ -90,6 +90,7 @@ class Nodes:
         return f"{self.nodes[0].address}:{PORT}"
 
     def __enter__(self) -> Self:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # which leaves nothing behind, as Ctrl-C does
         try:
             if self.apart:
                 self._make_network()
