@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from chammi_fast.embedding_table import BATCH_ROWS, EmbeddingTable, vectors
 from chammi_fast.errors import EvaluationError
-from chammi_fast.evaluation.exact_search import threads as faiss_threads
 from chammi_fast.evaluation.excluding import Exclusion
 from chammi_fast.evaluation.features import text_column
 from chammi_fast.evaluation.neighbours import NONE, Found
@@ -77,9 +76,8 @@ class Quest:
             return nearest_of_block(space, block, groups, self.k)
 
         nothing = Found.nothing(len(self.features), self.k)
-        with faiss_threads(self.threads):
-            blocks = fill_blocks(self.features, self._pieces(parts), self.block_rows)
-            return search_blocks(blocks, nothing, self.metric, self.threads, search)
+        blocks = fill_blocks(self.features, self._pieces(parts), self.block_rows)
+        return search_blocks(blocks, nothing, self.metric, self.threads, search)
 
     def _pieces(self, parts: Iterable[int]) -> Iterator[Piece]:
         """Read the references."""

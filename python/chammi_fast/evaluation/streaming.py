@@ -6,12 +6,14 @@ numbers, so merging the blocks' answers gives the neighbours, and settles the ti
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from chammi_fast.evaluation.exact_search import threads as faiss_threads
 from chammi_fast.evaluation.neighbours import NONE, Found, Grouped, References, nearest, nearest_in_other_groups
 from chammi_fast.evaluation.space import Space
 
@@ -113,8 +115,11 @@ def search_blocks(
     ----------
     search : finds places in the features of a block
     """
-    for block in ahead(blocks):
-        found = found.merged(block.named(search(Space(block.features, metric, threads), block)))
+    # One processor is left to who reads: Faiss's threads wait for each other by spinning, and longest for one that has
+    # no processor.
+    with faiss_threads(max(1, (threads or len(os.sched_getaffinity(0))) - 1)):
+        for block in ahead(blocks):
+            found = found.merged(block.named(search(Space(block.features, metric, threads), block)))
     return found
 
 
