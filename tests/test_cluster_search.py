@@ -20,14 +20,15 @@ import ray
 from typer.testing import CliRunner
 
 import chammi_fast
-from chammi_fast import EmbeddingTable, RayExecutor, find_neighbours
+from chammi_fast import EmbeddingTable, RayExecutor, evaluate, find_neighbours
 from chammi_fast.cli import app
 from chammi_fast.cluster import search as searching
 from chammi_fast.cluster.crew import Share
 from chammi_fast.cluster.search import search, stretches
 from chammi_fast.errors import ChammiFastError, ClusterError, EvaluationError
-from chammi_fast.evaluation.finding import Quest
+from chammi_fast.evaluation.finding import TableQuest
 from chammi_fast.table import make_part, part_name
+from score_cases import random_data_set, write_chammi
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -96,18 +97,42 @@ def test_the_command_takes_paths_from_where_it_is_typed(
     assert "belongs to --ray" in refused.output
 
 
+@pytest.mark.parametrize("options", [{}, {"metric": "l2", "k": 3, "memory": 900}], ids=str)
+def test_scores_are_those_of_one_process(cluster: Any, tmp_path: Path, options: dict[str, Any]) -> None:
+    data, features = write_chammi(tmp_path, {"CP": random_data_set("CP", 5)})
+    questions: dict[str, Any] = {"diagnose": ["Plate"], "exclude_same": ["Plate"], "resamples": 20} | options
+    ours = evaluate(data, features, **questions, executor=RayExecutor(cluster.address))
+    whole = evaluate(data, features, **{**questions, "memory": None})
+    assert ours.predictions.equals(whole.predictions)
+    assert (ours.tasks, ours.averages, ours.diagnostics) == (whole.tasks, whole.averages, whole.diagnostics)
+
+
+def test_evaluate_takes_a_cluster(cluster: Any, tmp_path: Path) -> None:
+    data, features = write_chammi(tmp_path, {"CP": random_data_set("CP", 6)})
+    command = ["evaluate", "--data", str(data), "--features", str(features)]
+    for name, more in (("local", []), ("ray", ["--ray", cluster.address, "--ray-workers", "1"])):
+        done = CliRunner().invoke(app, [*command, *more, "--out", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "ray" / "predictions.parquet").read_bytes() == (
+        tmp_path / "local" / "predictions.parquet"
+    ).read_bytes()
+    refused = CliRunner().invoke(app, [*command, "--ray-workers", "1", "--out", str(tmp_path / "no")])
+    assert refused.exit_code == 2
+    assert "belongs to --ray" in refused.output
+
+
 @dataclass(frozen=True)
-class Poisoned(Quest):
+class Poisoned(TableQuest):
     """Ends its worker in part 3: the first time, or always if there is no file to remember it by."""
 
     seen: Path | None = None
 
-    def search(self, parts: Iterable[int]) -> Found:
+    def search(self, parts: Iterable[int], threads: int | None = None) -> Found:
         if 3 in parts and not (self.seen is not None and self.seen.exists()):
             if self.seen is not None:
                 self.seen.touch()
             os._exit(1)
-        return super().search(parts)
+        return super().search(parts, threads)
 
 
 def test_lost_workers_are_replaced_by_ray(cluster: Any, cells: Path, tmp_path: Path) -> None:
@@ -116,7 +141,7 @@ def test_lost_workers_are_replaced_by_ray(cluster: Any, cells: Path, tmp_path: P
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
     table = EmbeddingTable(cells)
     features = table.matrix().astype(np.float32)
-    plain = Quest(features, table, 4, "cosine", None, 30, None)
+    plain = TableQuest(features, table, 4, "cosine", None, 30, None)
     expected = plain.search(range(len(table.paths)))
     parts = [plain.search([part]) for part in range(len(table.paths))]
     backwards = parts[-1]
@@ -150,13 +175,13 @@ def test_errors_are_those_of_one_process(cluster: Any, cells: Path, tmp_path: Pa
 
 def test_another_version_is_refused(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searching, "__version__", "0.0.1")
-    quest = Quest(np.ones((1, 3), np.float32), EmbeddingTable(cells), 1, "cosine", None, 9, None)
+    quest = TableQuest(np.ones((1, 3), np.float32), EmbeddingTable(cells), 1, "cosine", None, 9, None)
     with pytest.raises(ChammiFastError, match=r"has chammi-fast 0\.0\.1, and the driver"):
-        searching._search(quest, range(1), ".", chammi_fast.__version__)
+        searching._search(quest, range(1), 1, ".", chammi_fast.__version__)
 
 
 def test_stretches_hold_whole_parts_in_order(cells: Path) -> None:
-    table = EmbeddingTable(cells)
-    assert stretches(table, 0) == [range(part, part + 1) for part in range(6)]
-    assert stretches(table, 41) == [range(3), range(3, 4), range(4, 6)]
-    assert stretches(table, 1000) == [range(6)]
+    sizes = EmbeddingTable(cells).part_sizes()
+    assert stretches(sizes, 0) == [range(part, part + 1) for part in range(6)]
+    assert stretches(sizes, 41) == [range(3), range(3, 4), range(4, 6)]
+    assert stretches(sizes, 1000) == [range(6)]

@@ -55,8 +55,8 @@ def test_blocks_are_small_and_several(tmp_path: Path) -> None:
     sizes: list[int] = []
     real = Stored.batches
 
-    def watched(self: Stored, most: int = 99) -> Any:
-        for rows, features in real(self, most):
+    def watched(self: Stored, most: int = 99, parts: Any = None) -> Any:
+        for rows, features in real(self, most, parts):
             sizes.append(len(features))
             yield rows, features
 

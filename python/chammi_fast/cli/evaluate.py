@@ -64,6 +64,12 @@ def evaluate(
     memory: Annotated[
         str | None, typer.Option(help="For features, such as 4GB: larger ones are read block by block.")
     ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="auto|ADDRESS", help="Search on the Ray cluster at this address.")
+    ] = None,
+    ray_workers: Annotated[
+        int, typer.Option(min=0, help="For --ray: workers at most; 0 takes all that the cluster has room for.")
+    ] = 0,
     name: Annotated[str | None, typer.Option(help="Which <name>.npy, where a features folder has several.")] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Score what is there when rows have no embedding.")
@@ -75,8 +81,11 @@ def evaluate(
 
     chammi-fast evaluate --manifest cells.csv --label label --split split --features features/ --out results/
 
+    chammi-fast evaluate --manifest cells.csv --label label --features features/ --out results/ --ray auto
+
     chammi-fast evaluate --manifest cells.csv --task-file tasks.toml --features features/ --out results/
     """
+    from chammi_fast.cluster import RayExecutor
     from chammi_fast.evaluation import compare as compare_results
     from chammi_fast.evaluation import evaluate as run
     from chammi_fast.evaluation import read_scores, scores_table, write_comparison, write_scores
@@ -84,6 +93,8 @@ def evaluate(
     from chammi_fast.files import as_path, results_folder
 
     warn_of_mixed_installations()
+    if ray_workers and ray is None:
+        raise typer.BadParameter("belongs to --ray.", param_hint="--ray-workers")
     with results_folder(out) as folder:
         other = None if compare is None else read_scores(compare)
         scores = run(
@@ -107,6 +118,7 @@ def evaluate(
             allow_missing=allow_missing,
             name=name,
             memory=None if memory is None else memory_size(memory),
+            executor=None if ray is None else RayExecutor(ray, workers=ray_workers),
         )
         comparison = None
         if compare is not None and other is not None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from chammi_fast.embedding.executors import Team
     from chammi_fast.embedding.filling import Order
-    from chammi_fast.evaluation.finding import Quest
     from chammi_fast.evaluation.neighbours import Found
+    from chammi_fast.evaluation.streaming import Quest
 
 # Ray prints what its scheduler thinks of workers that wait for a node, which they are meant to do.
 _QUIET = {"RAY_SCHEDULER_EVENTS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -108,7 +108,7 @@ def connected(address: str) -> Iterator[ModuleType]:
     try:
         _knock(address)
         ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ClusterError(
             f"there is no Ray cluster at '{address}': {str(error).splitlines()[0].rstrip('.')}."
         ) from None

@@ -6,20 +6,19 @@ import contextlib
 import os
 import platform
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chammi_fast import __version__
 from chammi_fast.errors import ClusterError
-from chammi_fast.evaluation.neighbours import Found
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     from chammi_fast.cluster.crew import Share
-    from chammi_fast.embedding_table import EmbeddingTable
-    from chammi_fast.evaluation.finding import Quest
+    from chammi_fast.evaluation.neighbours import Found
+    from chammi_fast.evaluation.streaming import Quest
 
 RETRIES = 3
 """Times that Ray starts a task again whose worker or node is lost."""
@@ -45,15 +44,15 @@ def search(ray: ModuleType, quest: Quest, share: Share, most: int) -> Found:
     task = ray.remote(_search).options(
         num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
     )
-    shared = ray.put(replace(quest, threads=share.cpus))
-    rows = min(_BLOCKS * quest.block_rows, sum(quest.references.part_sizes()) // (_TASKS_PER_WORKER * room))
-    waiting = deque(stretches(quest.references, rows))
+    shared, sizes = ray.put(quest), quest.part_sizes()
+    rows = min(_BLOCKS * quest.block_rows, sum(sizes) // (_TASKS_PER_WORKER * room))
+    waiting = deque(stretches(sizes, rows))
     under_way: list[Any] = []
-    found = Found.nothing(len(quest.features), quest.k)
+    found = quest.nothing()
     try:
         while waiting or under_way:
             while waiting and len(under_way) < (most or _TASKS_PER_WORKER * room):
-                under_way.append(task.remote(shared, waiting.popleft(), str(Path.cwd()), __version__))
+                under_way.append(task.remote(shared, waiting.popleft(), share.cpus, str(Path.cwd()), __version__))
             answered, under_way = ray.wait(under_way, num_returns=1)
             found = found.merged(_answer(ray, answered[0]))
     finally:
@@ -62,18 +61,18 @@ def search(ray: ModuleType, quest: Quest, share: Share, most: int) -> Found:
     return found
 
 
-def stretches(table: EmbeddingTable, rows: int) -> list[range]:
-    """Cut a table's parts into stretches of about so many rows; at least a part each."""
+def stretches(sizes: Sequence[int], rows: int) -> list[range]:
+    """Cut parts of so many rows each into stretches of about so many rows; at least a part each."""
     cut, start, held = [], 0, 0
-    for part, size in enumerate(table.part_sizes()):
+    for part, size in enumerate(sizes):
         if part > start and held + size > rows:
             cut.append(range(start, part))
             start, held = part, 0
         held += size
-    return [*cut, range(start, len(table.paths))]
+    return [*cut, range(start, len(sizes))]
 
 
-def _search(quest: Quest, parts: range, folder: str, version: str) -> Found:
+def _search(quest: Quest, parts: range, threads: int, folder: str, version: str) -> Found:
     """Search some parts, in a process of the cluster."""
     if version != __version__:
         raise ClusterError(
@@ -82,7 +81,7 @@ def _search(quest: Quest, parts: range, folder: str, version: str) -> Found:
         )
     with contextlib.suppress(OSError):  # a table of an absolute path or a URL does not need it
         os.chdir(folder)
-    return quest.search(parts)
+    return quest.search(parts, threads)
 
 
 def _answer(ray: ModuleType, task: Any) -> Found:

@@ -22,11 +22,14 @@ from chammi_fast.evaluation.scores import Scores, read_scores, write_scores
 from chammi_fast.evaluation.scoring import ClassifierName, Method, score_sources
 from chammi_fast.evaluation.sources import chammi_sources, table_source
 from chammi_fast.evaluation.space import Metric
+from chammi_fast.evaluation.streaming import MEMORY, Here
 from chammi_fast.files import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from chammi_fast.evaluation.streaming import Searcher
 
 __all__ = [
     "Average",
@@ -71,6 +74,7 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     allow_missing: bool = False,
     name: str | None = None,
     memory: int | None = None,
+    executor: Searcher | None = None,
 ) -> Scores:
     """Score embeddings of a CHAMMI folder, or of any labelled table.
 
@@ -103,6 +107,8 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     name : take ``<name>.npy``, where a folder has several or also has a table
     memory : bytes that a data set's features may take; larger ones stay in their files, and neighbours are sought in
         them block by block, with the same scores; by default all are read
+    executor : who searches features in their files, such as a `chammi_fast.RayExecutor`, each process of it within
+        `memory` (by default 1 GB); by default this process
 
     Raises
     ------
@@ -115,7 +121,9 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
     """
     resampling = Resampling(resamples, seed)
     questions = Questions(tuple(diagnose), tuple(exclude_same))
-    method = Method(classifier, k, metric, sample, seed, threads, questions, ANY if memory is None else memory)
+    if memory is None:
+        memory = ANY if executor is None else MEMORY
+    method = Method(classifier, k, metric, sample, seed, threads, questions, memory)
     if (data is None) == (manifest is None):
         raise EvaluationError("name what to score: either a CHAMMI folder (data) or a labelled table (manifest).")
     if group is not None and task_file is not None:
@@ -131,7 +139,9 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
         folder = _folder(features if features is not None else as_path(str(data)) / "features")
         wanted = dict.fromkeys(rule.data_set for rule in benchmark.tasks)
         sources, skipped = chammi_sources(as_path(str(data)), folder, name, wanted)
-    with faiss_threads(threads):
+    with faiss_threads(threads), (executor or Here()).searching() as search:
+        if executor is not None:
+            method = replace(method, search=search)
         scores = score_sources(sources, benchmark, group, method, allow_missing=allow_missing)
     scores = replace(
         scores, skipped=skipped | scores.skipped, provenance=_provenance(scores, benchmark, method, folder)

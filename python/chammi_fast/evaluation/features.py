@@ -112,12 +112,13 @@ def find_features(folder: Path, name: str | None) -> Path | None:
     return files[0] if files else None
 
 
-def join(listing: Listing, features: Path, *, allow_missing: bool, memory: int = ANY) -> Joined:
+def join(listing: Listing, features: Path, *, allow_missing: bool, memory: int = ANY, stay: bool = False) -> Joined:
     """Match features to rows: an embedding table by key, an .npy file by position.
 
     Parameters
     ----------
     memory : bytes that they may take, or else they stay in their files
+    stay : whether they do in any case
 
     Raises
     ------
@@ -125,7 +126,7 @@ def join(listing: Listing, features: Path, *, allow_missing: bool, memory: int =
         If rows and features do not match one to one, or features are not finite.
     """
     how = _join_by_key if features.is_dir() else _join_by_position
-    joined = how(listing, features, memory)
+    joined = how(listing, features, memory, stay)
     if joined.missing and not allow_missing:
         raise EvaluationError(
             f"{features}: lacks {_count(joined.missing, 'row')} of {listing.origin}"
@@ -139,7 +140,7 @@ def join(listing: Listing, features: Path, *, allow_missing: bool, memory: int =
     return joined
 
 
-def _join_by_key(listing: Listing, folder: Path, memory: int) -> Joined:
+def _join_by_key(listing: Listing, folder: Path, memory: int, stay: bool) -> Joined:
     if PATH_COLUMN not in listing.table.column_names:
         raise EvaluationError(
             f"{listing.origin}: lacks the column '{PATH_COLUMN}' that its rows are matched by; "
@@ -157,14 +158,14 @@ def _join_by_key(listing: Listing, folder: Path, memory: int) -> Joined:
         )
     places = pc.fill_null(pc.index_in(listed, value_set=embedded), -1).to_numpy(zero_copy_only=False)
     present = np.flatnonzero(places >= 0)
-    if _too_large((len(present), table.embedding_size), memory):
+    if stay or _too_large((len(present), table.embedding_size), memory):
         shape = (len(table), table.embedding_size)
         return _joined(listing, Stored.of(folder, shape, places[present], memory), present, "key")
     return _joined(listing, table.rows_of(places[present]), present, "key")
 
 
-def _join_by_position(listing: Listing, path: Path, memory: int) -> Joined:
-    large = _too_large(_load_npy(path, mapped=True).shape, memory)
+def _join_by_position(listing: Listing, path: Path, memory: int, stay: bool) -> Joined:
+    large = stay or _too_large(_load_npy(path, mapped=True).shape, memory)
     matrix = _load_npy(path, mapped=large)
     if len(matrix) not in (len(listing.chosen), listing.table.num_rows):
         raise EvaluationError(

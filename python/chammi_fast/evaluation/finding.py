@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +15,24 @@ from chammi_fast.evaluation.excluding import Exclusion
 from chammi_fast.evaluation.features import text_column
 from chammi_fast.evaluation.neighbours import NONE, Found
 from chammi_fast.evaluation.space import METRICS, Space
-from chammi_fast.evaluation.streaming import MEMORY, Block, Piece, Room, fill_blocks, nearest_of_block, search_blocks
+from chammi_fast.evaluation.streaming import (
+    MEMORY,
+    Block,
+    Here,
+    Piece,
+    Room,
+    fill_blocks,
+    nearest_of_block,
+    search_blocks,
+)
 from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from chammi_fast.evaluation.space import Metric
+    from chammi_fast.evaluation.streaming import Searcher
 
 SCHEMA = pa.schema(
     [("query", pa.string()), ("rank", pa.int64()), ("neighbour", pa.string()), ("similarity", pa.float64())]
@@ -35,7 +43,7 @@ _ROW_BITS = 40
 
 
 @dataclass(frozen=True)
-class Quest:
+class TableQuest:
     """Queries, and how their neighbours are found in a table.
 
     Attributes
@@ -57,7 +65,15 @@ class Quest:
     block_rows: int
     threads: int | None
 
-    def search(self, parts: Iterable[int]) -> Found:
+    def part_sizes(self) -> list[int]:
+        """Return how many rows each part of the references has."""
+        return self.references.part_sizes()
+
+    def nothing(self) -> Found:
+        """Return what an empty part gives."""
+        return Found.nothing(len(self.features), self.k)
+
+    def search(self, parts: Iterable[int], threads: int | None = None) -> Found:
         """Find the nearest rows of some parts of the references.
 
         Raises
@@ -75,9 +91,8 @@ class Quest:
                 raise EvaluationError(_no_direction(self.references, key.as_py()))
             return nearest_of_block(space, block, groups, self.k)
 
-        nothing = Found.nothing(len(self.features), self.k)
         blocks = fill_blocks(self.features, self._pieces(parts), self.block_rows)
-        return search_blocks(blocks, nothing, self.metric, self.threads, search)
+        return search_blocks(blocks, self.nothing(), self.metric, threads or self.threads, search)
 
     def _pieces(self, parts: Iterable[int]) -> Iterator[Piece]:
         """Read the references."""
@@ -89,22 +104,6 @@ class Quest:
                 groups = None if exclusion is None else exclusion.of(batch, table.folder)
                 yield np.arange(row, row + batch.num_rows), _finite(batch, table), groups
                 row += batch.num_rows
-
-
-class Searcher(Protocol):
-    """Who searches the parts of a table: this process, or a cluster (`chammi_fast.RayExecutor`)."""
-
-    def searching(self) -> AbstractContextManager[Callable[[Quest], Found]]:
-        """Return what finds the nearest rows of all parts of the references, while the context lasts."""
-
-
-class Here:
-    """Searches all parts in this process."""
-
-    @contextmanager
-    def searching(self) -> Iterator[Callable[[Quest], Found]]:
-        """Return what finds the nearest rows of all parts of the references."""
-        yield lambda quest: quest.search(range(len(quest.references.paths)))
 
 
 def find_neighbours(  # noqa: PLR0913 - the public face: each argument is one decision of the user's
@@ -201,7 +200,7 @@ def stream_neighbours(  # noqa: PLR0913 - as find_neighbours
             if space.zero_rows.size:
                 raise EvaluationError(_no_direction(asked, keys[int(space.zero_rows[0])].as_py()))
             exclusion = Exclusion(exclude_same, batch, asked.folder) if exclude_same else None
-            quest = Quest(features, table, k, metric, exclusion, room.references, threads)
+            quest = TableQuest(features, table, k, metric, exclusion, room.references, threads)
             yield _answer(space, keys, search(quest), table)
 
 

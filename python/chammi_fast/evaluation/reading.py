@@ -13,7 +13,7 @@ from chammi_fast.evaluation.space import squared_norms
 from chammi_fast.table import EMBEDDING_COLUMN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -57,15 +57,28 @@ class Stored:
             norms[rows] = squared_norms(features)
         return norms
 
-    def batches(self, most: int = BATCH_ROWS) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield joined rows and their features, (n,) int64 and (n, D) float32, in the order of the files."""
-        start = 0
-        for matrix in table_pieces(self.path, most) if self.path.is_dir() else npy_pieces(self.path, most):
-            rows = self.rows[start : start + len(matrix)]
-            start += len(matrix)
-            with np.errstate(over="ignore"):
-                features = np.ascontiguousarray(matrix[rows >= 0], dtype=np.float32)
-            yield rows[rows >= 0], features
+    def part_sizes(self) -> list[int]:
+        """Return how many rows each part of the files has; an .npy file is one part."""
+        return EmbeddingTable(self.path).part_sizes() if self.path.is_dir() else [len(self.rows)]
+
+    def batches(
+        self, most: int = BATCH_ROWS, parts: Iterable[int] | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield joined rows and their features, (n,) int64 and (n, D) float32, in the order of the files.
+
+        Parameters
+        ----------
+        parts : of the files; None for all
+        """
+        starts = np.concatenate([[0], np.cumsum(self.part_sizes())]).tolist()
+        for part in range(len(starts) - 1) if parts is None else parts:
+            start = starts[part]
+            for matrix in table_pieces(self.path, part, most) if self.path.is_dir() else npy_pieces(self.path, most):
+                rows = self.rows[start : start + len(matrix)]
+                start += len(matrix)
+                with np.errstate(over="ignore"):
+                    features = np.ascontiguousarray(matrix[rows >= 0], dtype=np.float32)
+                yield rows[rows >= 0], features
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return the features of some joined rows: (n, D) float32."""
@@ -78,9 +91,9 @@ class Stored:
         return taken
 
 
-def table_pieces(folder: Path, most: int) -> Iterator[np.ndarray]:
-    """Yield an embedding table's rows as they are stored, at most so many at a time."""
-    for batch in EmbeddingTable(folder).batches([EMBEDDING_COLUMN], most):
+def table_pieces(folder: Path, part: int, most: int) -> Iterator[np.ndarray]:
+    """Yield the rows of a part of an embedding table as they are stored, at most so many at a time."""
+    for batch in EmbeddingTable(folder).part_batches(part, [EMBEDDING_COLUMN], most):
         yield vectors(batch)
 
 

@@ -21,14 +21,17 @@ from chammi_fast.evaluation.sampling import sample_plan
 from chammi_fast.evaluation.scores import Scores
 from chammi_fast.evaluation.space import METRICS, Metric, Space
 from chammi_fast.evaluation.stored import StoredSpace
+from chammi_fast.evaluation.streaming import search_here
 from chammi_fast.evaluation.tasks import Plan, Task, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from chammi_fast.evaluation.benchmark import Benchmark
+    from chammi_fast.evaluation.neighbours import Found
     from chammi_fast.evaluation.sources import Source
+    from chammi_fast.evaluation.streaming import Quest
 
 ClassifierName = Literal["knn", "sgd"]
 CLASSIFIERS = ("knn", "sgd")
@@ -48,6 +51,8 @@ class Method:
     threads : or None for all processors
     questions : batch-effect diagnostics to compute
     memory : bytes that a data set's features may take; of larger ones, neighbours are sought block by block
+    search : finds neighbours among features that stay in their files, which they then all do; None for this process,
+        and features in memory if they fit
 
     Raises
     ------
@@ -63,6 +68,7 @@ class Method:
     threads: int | None = None
     questions: Questions = field(default_factory=Questions)
     memory: int = ANY
+    search: Callable[[Quest], Found] | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("metric", METRICS), ("classifier", CLASSIFIERS)):
@@ -94,7 +100,13 @@ def score_sources(
 def _score_source(
     source: Source, benchmark: Benchmark, group: str | None, method: Method, *, allow_missing: bool
 ) -> Scores:
-    joined = join(source.listing, source.features, allow_missing=allow_missing, memory=method.memory)
+    joined = join(
+        source.listing,
+        source.features,
+        allow_missing=allow_missing,
+        memory=method.memory,
+        stay=method.search is not None,
+    )
     return score_joined(joined, plan(joined, benchmark, group), method, source.features)
 
 
@@ -142,7 +154,7 @@ def score_joined(joined: Joined, tasks: Plan, method: Method, features: Path) ->
 
 def _space(features: np.ndarray | Stored, method: Method) -> Space | StoredSpace:
     if isinstance(features, Stored):
-        return StoredSpace(features, method.metric, method.threads)
+        return StoredSpace(features, method.metric, method.threads, method.search or search_here)
     return Space(features, method.metric, method.threads)
 
 

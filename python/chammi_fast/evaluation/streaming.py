@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,10 +20,55 @@ from chammi_fast.evaluation.space import Space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from chammi_fast.evaluation.space import Metric
 
 MEMORY = 1 << 30
+
+
+class Quest(Protocol):
+    """Queries, and how their neighbours are found in the parts of a table; it can be pickled."""
+
+    @property
+    def block_rows(self) -> int:
+        """References in memory at a time."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads of a search, or None for all processors."""
+
+    def part_sizes(self) -> list[int]:
+        """Return how many rows each part has."""
+
+    def nothing(self) -> Found:
+        """Return what an empty part gives."""
+
+    def search(self, parts: Iterable[int], threads: int | None = None) -> Found:
+        """Find the nearest rows of some parts, by so many threads in place of those of the quest."""
+
+
+class Searcher(Protocol):
+    """Who searches the parts of a table: this process, or a cluster (`chammi_fast.RayExecutor`)."""
+
+    def searching(self) -> AbstractContextManager[Callable[[Quest], Found]]:
+        """Return what finds the nearest rows of all parts, while the context lasts."""
+
+
+class Here:
+    """Searches all parts in this process."""
+
+    @contextmanager
+    def searching(self) -> Iterator[Callable[[Quest], Found]]:
+        """Return what finds the nearest rows of all parts."""
+        yield search_here
+
+
+def search_here(quest: Quest) -> Found:
+    """Find the nearest rows of all parts in this process."""
+    return quest.search(range(len(quest.part_sizes())))
+
+
 Item = TypeVar("Item")
 
 
