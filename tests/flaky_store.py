@@ -171,15 +171,24 @@ class FlakyStore:
         }
 
 
+def _forget(port: int) -> None:
+    """Make the store an empty one: moto keeps what earlier servers of this process were given."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", "/moto-api/reset")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
 @contextlib.contextmanager
 def flaky_store() -> Iterator[FlakyStore]:
-    """Start a store without faults."""
+    """Start a store without buckets and without faults."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or it writes down every request
     moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     moto.start()
     _, port = moto.get_host_and_port()
+    _forget(port)
     proxy = _Proxy(("127.0.0.1", port))
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
