@@ -16,7 +16,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from chammi_fast import __version__
-from chammi_fast.cluster.crew import Crew, Share
+from chammi_fast.cluster.crew import Crew
+from chammi_fast.cluster.hands import Share
 from chammi_fast.cluster.ray_executor import connected
 from chammi_fast.cluster.worker import Done, Errand, Place
 from chammi_fast.embedding.filling import Order

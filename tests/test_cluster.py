@@ -8,8 +8,10 @@ import os
 import shutil
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,11 +27,11 @@ import chammi_fast
 from chammi_fast import RayExecutor
 from chammi_fast.choosing import find_files
 from chammi_fast.cli import app
-from chammi_fast.cluster.crew import Share
+from chammi_fast.cluster.hands import Share
 from chammi_fast.cluster.rates import Rates
 from chammi_fast.cluster.worker import Errand, Worker
 from chammi_fast.embedding import EmbedSettings
-from chammi_fast.embedding.filling import Order
+from chammi_fast.embedding.filling import Embedder, Order
 from chammi_fast.embedding.plate_work import PlateWork
 from chammi_fast.embedding.running import embed_table
 from chammi_fast.embedding.settings import Job
@@ -182,7 +184,7 @@ def test_workers_that_are_killed_are_replaced(cluster: Any, screen: Path, local:
 
     embed(screen, tmp_path / "out", RayExecutor(cluster.address), progress=kill, told=said.append)
     assert files(tmp_path / "out") == files(local)
-    assert any("ended its worker" in sentence for sentence in said), said
+    assert any("ended with shard" in sentence for sentence in said), said
 
 
 def test_a_lost_node_costs_its_open_shards_alone(cluster: Any, screen: Path, local: Path, tmp_path: Path) -> None:
@@ -294,6 +296,44 @@ def test_a_worker_refuses_what_is_not_its_run(screen: Path, tmp_path: Path) -> N
     other = refusal(worker, replace(errand, identity={"compiled_form": form | {"isa": "sse9"}}))
     assert isinstance(other, BackendError)
     assert f"isa {form['isa']} in place of sse9" in str(other)
+
+
+class Paced(PlateWork):
+    """A plate whose first well does not end before somebody reads the second one."""
+
+    def __init__(self, plate: Plate) -> None:
+        super().__init__(plate, CropSettings())
+        self.first, self.second = Event(), Event()
+
+    def pieces(self, shards: Sequence[int], pace: Pace, only: dict[int, set[str]] | None) -> Iterator[Piece]:
+        for number, piece in enumerate(super().pieces(shards, pace, only)):
+            if 1 in shards:
+                self.second.set()
+            elif number:
+                self.first.set()
+                assert self.second.wait(30)
+            yield piece
+
+
+def test_a_shard_is_read_while_another_is_embedded(screen: Path, tmp_path: Path) -> None:
+    order = ordered(screen, tmp_path / "out")
+    work = Paced(opened(screen))
+    embedder = Embedder(order, replace(order.jobs[0], work=work), Form())
+    written: list[int] = []
+
+    class Written:
+        def write(self, shard: int, *_: Any) -> None:
+            written.append(shard)
+
+        def part(self, shard: int) -> Path:
+            raise NotImplementedError
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(embedder.fill, [0], Written())
+        assert work.first.wait(30)
+        second = pool.submit(embedder.fill, [1], Written())
+        assert [first.result(), second.result()] == ["", ""]
+    assert written == [0, 1]
 
 
 @pytest.mark.parametrize(

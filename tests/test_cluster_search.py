@@ -23,7 +23,7 @@ import chammi_fast
 from chammi_fast import EmbeddingTable, RayExecutor, evaluate, find_neighbours
 from chammi_fast.cli import app
 from chammi_fast.cluster import search as searching
-from chammi_fast.cluster.crew import Share
+from chammi_fast.cluster.hands import Share
 from chammi_fast.cluster.search import search, stretches
 from chammi_fast.errors import ChammiFastError, ClusterError, EvaluationError
 from chammi_fast.evaluation.finding import TableQuest

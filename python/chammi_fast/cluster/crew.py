@@ -12,8 +12,9 @@ import numpy as np
 from pyarrow import parquet
 
 from chammi_fast import __version__
+from chammi_fast.cluster.hands import Hand
 from chammi_fast.cluster.rates import Rates
-from chammi_fast.cluster.worker import Done, Errand, Place, Worker
+from chammi_fast.cluster.worker import Errand, Place, Worker
 from chammi_fast.embedding.planning import known_choice
 from chammi_fast.errors import ClusterError
 from chammi_fast.files import source_of
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from chammi_fast.cluster.hands import Share
+    from chammi_fast.cluster.worker import Done
     from chammi_fast.embedding.filling import Opened, Order
     from chammi_fast.embedding.settings import Job
     from chammi_fast.runfolder import RunFolder
@@ -32,37 +35,14 @@ if TYPE_CHECKING:
 FAULTS = 3
 """Workers that a shard may end before it is given up."""
 
+SHARDS_AHEAD = 1
+"""Shards that a worker has besides the one that it embeds."""
+
 QUARANTINED = "quarantined"
 _COUNT_S = 1.0  # between two counts of the nodes, which take long where there are many
 _LOOK_S = 5.0  # between two looks at those who are slow
 _TELL_S = 60.0
 _WAIT_S = 20.0  # until it is told that nobody is there yet
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a worker owns of its node."""
-
-    cpus: int
-    gpus: int
-
-    def fits(self, resources: dict[str, float]) -> int:
-        """Return how many workers a node has room for."""
-        by_cpu = int(resources.get("CPU", 0) // self.cpus)
-        return min(by_cpu, int(resources.get("GPU", 0) // self.gpus)) if self.gpus else by_cpu
-
-
-@dataclass
-class _Hand:
-    """A hired worker: its actor, what it was asked last, where it is once it is there, and its shard."""
-
-    actor: Any
-    asked: Any
-    place: Place | None = None
-    address: str = ""
-    errand: Errand | None = None
-    since: float = 0.0
-    slow: bool = False
 
 
 @dataclass
@@ -82,8 +62,10 @@ class _Tour:
 class Crew:
     """Workers of a cluster, and the run that they embed.
 
-    Ray places them, starts them and notices when they are gone. A worker that is gone is replaced, and its shard goes
-    to the next that is free; of a node that is gone, too, no shard is to blame.
+    Ray places them, starts them and notices when they are gone. A worker that is gone is replaced, and its shards go
+    to the next that is free; of a node that is gone, too, no shard is to blame. A worker has a second shard, whose
+    first images it reads while it embeds the first; a shard whose worker ended is its next worker's only one, so that
+    it is found out which is to blame.
 
     Parameters
     ----------
@@ -103,9 +85,13 @@ class Crew:
         self._order = replace(order, settings=replace(order.settings, threads=share.cpus))
         self._shared = ray.put(self._order)
         self._make = ray.remote(Worker).options(
-            num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0, scheduling_strategy="SPREAD"
+            num_cpus=share.cpus,
+            num_gpus=share.gpus,
+            max_restarts=0,
+            max_concurrency=SHARDS_AHEAD + 1,
+            scheduling_strategy="SPREAD",
         )
-        self._hands: list[_Hand] = []
+        self._hands: list[Hand] = []
         self._rates = Rates()
         self._job, self._embedding_size = 0, 0
         self._tour: _Tour | None = None
@@ -140,13 +126,11 @@ class Crew:
     def embed(self, run: RunFolder, only: dict[int, set[str]] | None, progress: Callable[[int], None]) -> str:
         """Have a run's shards embedded, and enter them."""
         self._tour = tour = _Tour(run, only, deque(run.todo), self._embedding_size, progress)
-        while tour.waiting or any(hand.errand for hand in self._hands):
-            self._hire(len(tour.waiting) + sum(hand.errand is not None for hand in self._hands))
-            for hand in self._hands:
-                if tour.waiting and hand.place is not None and hand.errand is None:
-                    self._send(hand, tour, tour.waiting.popleft())
-            for hand in self._ready():
-                self._hear(hand)
+        while tour.waiting or any(hand.shards for hand in self._hands):
+            self._hire(len(tour.waiting) + sum(bool(hand.shards) for hand in self._hands))
+            self._give(tour)
+            for hand, answer in self._ready():
+                self._hear(hand, answer)
             self._look()
         self._tour = None
         if self._rates.images:
@@ -162,11 +146,24 @@ class Crew:
         wanted = min(shards, max(self._room, there) + max(1, there))
         for _ in range(min(wanted, self._most or wanted) - len(self._hands)):
             actor = self._make.remote(self._shared, str(Path.cwd()))
-            self._hands.append(_Hand(actor, actor.place.remote()))
+            self._hands.append(Hand(actor, {actor.place.remote(): None}))
 
-    def _send(self, hand: _Hand, tour: _Tour, shard: int) -> None:
+    def _give(self, tour: _Tour) -> None:
+        """Give shards to workers that have none; and one more to each, as long as there are enough for all."""
+        there = [hand for hand in self._hands if hand.place is not None]
+        for hand in there:
+            if tour.waiting and not hand.asked:
+                self._send(hand, tour)
+        for hand in there:
+            if len(tour.waiting) < len(there) or tour.faults[tour.waiting[0]]:
+                break
+            if len(hand.asked) <= SHARDS_AHEAD and not any(tour.faults[shard] for shard in hand.shards):
+                self._send(hand, tour)
+
+    def _send(self, hand: Hand, tour: _Tour) -> None:
+        shard = tour.waiting.popleft()
         again = None if tour.only is None else tour.only.get(shard, set())
-        hand.errand = Errand(
+        errand = Errand(
             job=self._job,
             form=self.choice.taken.form,
             identity=tour.run.record["identity"],
@@ -175,38 +172,38 @@ class Crew:
             keys=again,
             older=None if again is None else tour.run.part(shard),
         )
-        hand.asked, hand.since, hand.slow = hand.actor.embed.remote(hand.errand), time.monotonic(), False
+        hand.ask(hand.actor.embed.remote(errand), shard)
 
-    def _ready(self) -> list[_Hand]:
+    def _ready(self) -> list[tuple[Hand, Any]]:
         """Wait for answers for a while."""
-        asked = {hand.asked: hand for hand in self._hands if hand.asked is not None}
+        asked = {one: hand for hand in self._hands for one in hand.asked}
         answered, _ = self._ray.wait(list(asked), num_returns=1, timeout=_LOOK_S)
         if answered:
             answered, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=0)
-        return [asked[one] for one in answered]
+        return [(asked[one], one) for one in answered]
 
-    def _hear(self, hand: _Hand) -> None:
+    def _hear(self, hand: Hand, one: Any) -> None:
         """Take a worker's answer."""
+        if hand not in self._hands:
+            return  # lost with the answer before
         errors = self._ray.exceptions
         try:
-            answer = self._ray.get(hand.asked)
+            answer = self._ray.get(one)
         except errors.RayTaskError as error:
             raise error.cause from None
         except errors.RayError as error:
             self._lose(hand, error)
             return
-        hand.asked = None
+        shard = hand.answered(one)
         if isinstance(answer, Place):
             self._welcome(hand, answer)
-        elif isinstance(answer, Done) and self._tour is not None and hand.errand is not None:
-            shard, hand.errand = hand.errand.shard, None
+        elif self._tour is not None and shard is not None:
             self._enter(self._tour, shard, answer, hand.address)
 
-    def _welcome(self, hand: _Hand, place: Place) -> None:
-        hand.address = place.address
+    def _welcome(self, hand: Hand, place: Place) -> None:
         if place.version != __version__:
             raise ClusterError(
-                f"node {hand.address} has chammi-fast {place.version}, and this is {__version__}: install the same on "
+                f"node {place.address} has chammi-fast {place.version}, and this is {__version__}: install the same on "
                 "all nodes."
             )
         hand.place, self._failed_starts = place, 0
@@ -222,7 +219,7 @@ class Crew:
         tour.steps += self._order.jobs[self._job].work.steps([shard])
         tour.progress(tour.steps)
 
-    def _lose(self, hand: _Hand, error: Exception) -> None:
+    def _lose(self, hand: Hand, error: Exception) -> None:
         """Go on without a worker; its shard is embedded by another."""
         self._hands.remove(hand)
         self._ray.kill(hand.actor)  # it may be cut off, and alive
@@ -232,23 +229,25 @@ class Crew:
             if self._failed_starts >= FAULTS and not any(one.place for one in self._hands):
                 raise ClusterError(f"workers cannot be started: {_said(error)}.")
             return
-        address = hand.address
-        self._rates.workers[address] -= 1
-        if hand.errand is None or self._tour is None:
-            return
-        tour, shard = self._tour, hand.errand.shard
+        self._rates.workers[hand.address] -= 1
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-        if hand.place.node not in alive or not isinstance(error, self._ray.exceptions.ActorDiedError):
-            self._told(f"node {address} is lost; its shard {shard} is embedded elsewhere.")
-            tour.waiting.appendleft(shard)
-            return
-        tour.faults[shard] += 1
-        if tour.faults[shard] < FAULTS:
-            self._told(f"shard {shard} ended its worker on {address}; it is tried again.")
-            tour.waiting.appendleft(shard)
-        else:
+        node_lost = hand.place.node not in alive or not isinstance(error, self._ray.exceptions.ActorDiedError)
+        if self._tour is not None:
+            for shard in reversed(hand.shards):
+                self._reconsider(self._tour, shard, "" if node_lost else _said(error), hand.address)
+
+    def _reconsider(self, tour: _Tour, shard: int, why: str, address: str) -> None:
+        """Have the shard of a lost worker embedded elsewhere, unless too many ended with it; `why` is the worker's."""
+        tour.faults[shard] += bool(why)
+        if tour.faults[shard] == FAULTS:
             self._told(f"shard {shard} ended {FAULTS} workers; its rows are listed in errors.parquet.")
-            self._quarantine(tour, shard, _said(error))
+            self._quarantine(tour, shard, why)
+            return
+        if why:
+            self._told(f"the worker on {address} ended with shard {shard}, which is tried again.")
+        else:
+            self._told(f"node {address} is lost; its shard {shard} is embedded elsewhere.")
+        tour.waiting.appendleft(shard)
 
     def _quarantine(self, tour: _Tour, shard: int, why: str) -> None:
         """List a shard's rows as failed."""
@@ -270,10 +269,10 @@ class Crew:
             return
         self._last_looked, slow_s = now, self._rates.slow_s
         for hand in self._hands:
-            if hand.errand is not None and not hand.slow and now - hand.since > slow_s:
+            if hand.shards and not hand.slow and now - hand.since > slow_s:
                 hand.slow = True
                 self._told(
-                    f"shard {hand.errand.shard} has been on {hand.address} for {now - hand.since:.0f} s; "
+                    f"shard {hand.shards[0]} has been on {hand.address} for {now - hand.since:.0f} s; "
                     f"others take {self._rates.usual_s:.0f} s."
                 )
         if now - self._last_told > _TELL_S and self._rates.images:
@@ -293,7 +292,7 @@ class Crew:
                 cause = _said(error)
         raise ClusterError(f"{FAULTS} workers ended one after the other: {cause}.")
 
-    def _anybody(self) -> _Hand:
+    def _anybody(self) -> Hand:
         """Return a worker, when there is one."""
         begun = time.monotonic()
         while True:
@@ -301,8 +300,8 @@ class Crew:
             there = [hand for hand in self._hands if hand.place is not None]
             if there:
                 return there[0]
-            for hand in self._ready():
-                self._hear(hand)
+            for hand, answer in self._ready():
+                self._hear(hand, answer)
             if begun and time.monotonic() - begun > _WAIT_S:
                 begun = 0.0
                 gpus = f" and {self._share.gpus} GPU" if self._share.gpus else ""

@@ -7,7 +7,8 @@ import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from chammi_fast.cluster.crew import Crew, Share
+from chammi_fast.cluster.crew import Crew
+from chammi_fast.cluster.hands import Share
 from chammi_fast.cluster.search import search
 from chammi_fast.errors import ClusterError
 from chammi_fast.extras import require

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-    from chammi_fast.cluster.crew import Share
+    from chammi_fast.cluster.hands import Share
     from chammi_fast.evaluation.neighbours import Found
     from chammi_fast.evaluation.streaming import Quest
 

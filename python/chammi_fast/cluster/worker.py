@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ class Errand:
 
 @dataclass(frozen=True)
 class Done:
-    """A shard that was embedded: its entry in the ledger, its first failed image, and the time that it took."""
+    """A shard that was embedded: its entry in the ledger, its first failed image, and its time in seconds."""
 
     entry: Entry
     first_cause: str
@@ -69,7 +70,7 @@ class Done:
 
 
 class Worker:
-    """A process of the cluster, which owns a GPU or some processors.
+    """A process of the cluster, which owns a GPU or some processors; it may be given a shard while it embeds another.
 
     Parameters
     ----------
@@ -82,6 +83,8 @@ class Worker:
             os.chdir(folder)
         self._order = order
         self._opened: tuple[int, Form, Embedder] | None = None
+        self._opening = threading.Lock()
+        self._ended = 0.0
 
     def place(self) -> Place:
         """Tell where the worker is."""
@@ -125,7 +128,8 @@ class Worker:
         only = None if errand.keys is None else {errand.shard: errand.keys}
         cause = embedder.fill([errand.shard], sink, only)
         (entry,) = sink.entries
-        return Done(entry, cause, time.perf_counter() - started)
+        started, self._ended = max(started, self._ended), time.perf_counter()
+        return Done(entry, cause, self._ended - started)
 
     def _check_folder(self, errand: Errand) -> None:
         """Make sure that the driver's folder is this machine's, too, and that its run is not over."""
@@ -137,10 +141,11 @@ class Worker:
             )
 
     def _embedder(self, job: int, form: Form) -> Embedder:
-        if self._opened is None or self._opened[:2] != (job, form):
-            self._opened = None  # one network at a time
-            self._opened = (job, form, Embedder(self._order, self._order.jobs[job], form))
-        return self._opened[2]
+        with self._opening:
+            if self._opened is None or self._opened[:2] != (job, form):
+                self._opened = None  # one network at a time
+                self._opened = (job, form, Embedder(self._order, self._order.jobs[job], form))
+            return self._opened[2]
 
 
 class _Sink:

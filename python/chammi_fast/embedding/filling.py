@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -105,6 +107,8 @@ class Sink(Protocol):
 class Embedder:
     """A network opened for one job of an order, and all that embeds the job's shards with it.
 
+    Several threads may fill shards: one of them embeds, while the others read their first images.
+
     Raises
     ------
     ChannelError
@@ -118,6 +122,7 @@ class Embedder:
         self._bound = order.files.of(form.precision).bind(job.channels, unknown=order.settings.unknown, form=form)
         batch_size = form.fixed_batch or order.settings.batch_size or USUAL_BATCH
         self._pace = pace_of(order.files.named, job, order.settings, batch_size)
+        self._turn = threading.Lock()
 
     @property
     def opened(self) -> Opened:
@@ -161,11 +166,14 @@ class Embedder:
         The first failed image and what is wrong with it; empty where none failed.
         """
         filling = _Filling(sink, self._job.work, self._bound, self._settings, only)
+        pieces = self._job.work.pieces(shards, self._pace, only)
+        first = list(islice(pieces, 1))
         with ThreadPoolExecutor(1, thread_name_prefix="chammi-fast-write") as writer:
-            for piece in self._job.work.pieces(shards, self._pace, only):
-                filling.add(piece, writer)
-                progress(filling.steps)
-                del piece  # or its batch would be kept while the next one is waited for
+            with self._turn:
+                while piece := first.pop() if first else next(pieces, None):
+                    filling.add(piece, writer)
+                    progress(filling.steps)
+                    del piece  # or its batch would be kept while the next one is waited for
             filling.wait()
         return filling.first_cause
 
