@@ -162,11 +162,16 @@ def test_impossible_settings_are_named(arguments: dict[str, Any], words: str, tm
 class FakeGpuFaiss:
     """Faiss with a GPU, as far as it is asked for."""
 
+    cvar = faiss.cvar
+
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
         self.made = 0
 
     def get_num_gpus(self) -> int:
+        return 1
+
+    def omp_get_max_threads(self) -> int:
         return 1
 
     def StandardGpuResources(self) -> str:  # noqa: N802 - Faiss's name

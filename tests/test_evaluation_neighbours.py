@@ -243,12 +243,11 @@ def recorded_searches() -> Iterator[list[tuple[int, int]]]:
     """Collect what Faiss is asked: numbers of queries, and of proposals for each."""
     asked: list[tuple[int, int]] = []
 
-    def knn(xq: np.ndarray, xb: np.ndarray, k: int) -> Any:
-        asked.append((len(xq), k))
-        return faiss.knn(xq, xb, k)
+    def recorded(vectors: np.ndarray, references: np.ndarray, k: int) -> Any:
+        asked.append((len(vectors), k))
+        return exact_search.search(vectors, references, k)
 
-    fake = mock.Mock(knn=knn, get_num_gpus=lambda: 0)
-    with mock.patch.object(exact_search, "require", lambda *_, **__: fake):
+    with mock.patch.object(neighbours, "search", recorded):
         yield asked
 
 
@@ -350,3 +349,18 @@ def test_no_references_and_unknown_metric() -> None:
     assert Found.nothing(3, 2).merged(Found.nothing(3, 2)).rows.tolist() == [[NONE, NONE]] * 3
     with pytest.raises(EvaluationError, match="'manhattan' is unknown; there are cosine, l2"):
         Space(world.features, "manhattan")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("queries", "references", "k"), [(3, 5, 5), (70, 20000, 9), (300, 9000, 1), (1, 12289, 3000)])
+def test_slices_give_what_one_search_gives(queries: int, references: int, k: int, threads: Any) -> None:
+    rng = np.random.default_rng(queries)
+    asked, rows = (rng.normal(size=(count, 24)).astype(np.float32) for count in (queries, references))
+    both = np.concatenate([asked, rows]).astype(np.float64)
+    squares = (both**2).sum(axis=1)
+    expected = squares[:queries, None] + squares[queries:] - 2 * both[:queries] @ both[queries:].T
+    for count in (1, 3):
+        threads(count)
+        distances, places = exact_search.search(asked, rows, k)
+        np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :k], rtol=1e-4)
+        np.testing.assert_allclose(np.take_along_axis(expected, places, axis=1), distances, rtol=1e-4)
+        assert all(len(set(found)) == k for found in places.tolist())

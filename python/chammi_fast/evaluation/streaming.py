@@ -6,7 +6,6 @@ numbers, so merging the blocks' answers gives the neighbours, and settles the ti
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,9 +160,7 @@ def search_blocks(
     ----------
     search : finds places in the features of a block
     """
-    # One processor is left to who reads: Faiss's threads wait for each other by spinning, and longest for one that has
-    # no processor.
-    with faiss_threads(max(1, (threads or len(os.sched_getaffinity(0))) - 1)):
+    with faiss_threads(threads):
         for block in ahead(blocks):
             found = found.merged(block.named(search(Space(block.features, metric, threads), block)))
     return found
