@@ -74,12 +74,11 @@ def efficiency(record: Record) -> str:
     rounds = ", ".join(f"{ray:.0f} and {local:.0f}" for ray, local in zip(every["ray"], every["local"], strict=True))
     return wrapped(
         f"**One worker beside a local run** on the same {where['usable_cpus']} processors, {found['network']} in "
-        f"{found['form']}, {found['images']:,} cells in {found['shards']} wells, {found['rounds']} rounds in turns "
-        f"(load before them {found['load_average']} at most, by other work; the best of each): {rates['ray']:.1f} "
-        f"beside {rates['local']:.1f} images/s, **{found['of_the_local_rate']:.3f}** of the local rate (target 0.95; "
-        f"the rounds {rounds}). With start-up {seconds['ray']:.1f} s beside {seconds['local']:.1f} s, "
-        f"{found['of_the_local_rate_with_start']:.2f} of the local rate in a run as short as this: connecting and "
-        f"starting a worker take {found['start_s']:.1f} s, once."
+        f"{found['form']}, {found['images']:,} cells in {found['shards']} wells, {found['rounds']} rounds in turns: "
+        f"{rates['ray']:.1f} beside {rates['local']:.1f} images/s, in the median **{found['of_the_local_rate']:.3f}** "
+        f"of the local rate (target 0.95; the rounds {rounds}). With start-up {seconds['ray']:.1f} s beside "
+        f"{seconds['local']:.1f} s, {found['of_the_local_rate_with_start']:.2f} of the local rate in a run as short "
+        f"as this: connecting and starting a worker take {found['start_s']:.1f} s, once."
     )
 
 
@@ -105,16 +104,17 @@ def dispatch(record: Record) -> str:
 def prediction(record: Record) -> str:
     """Return the arithmetic for JUMP."""
     cost, start, limit = costs(record)
+    tiny = record["cost"]["measured"]["beyond_embedding_ms"] / 1e3
     shard = CELLS / PLATES / WELLS
     shards = PLATES_PER_RUN * WELLS
     text = (
         f"**JUMP**: {CELLS / 1e9:.1f} billion cells on {PLATES:,} plates of {WELLS} wells are {shard:,.0f} cells a "
         f"well, which is a shard. Predicted for runs of {PLATES_PER_RUN} plates (S = {shards:,} shards) on N nodes "
         f"with one worker of R images/s each: a shard takes t = {shard:,.0f} / R and costs c = {cost * 1e3:.0f} ms "
-        f"more, which is the gap of the worker above: scheduling, and a first field and a last file that nothing "
-        f"overlaps with. All take T = S (t + c) / N, or S / {limit:,} s where the driver is the limit: it enters "
-        f"{limit:,} shards/s of 1,000 workers. In the end workers wait for others, half a shard on average; starting "
-        f"takes {start:.1f} s. The efficiency is (S t / N) / (T + t / 2 + {start:.1f} s):"
+        f"more, {'the gap of the worker above' if cost > tiny else 'as the tiny ones above'}. All take "
+        f"T = S (t + c) / N, or S / {limit:,} s where the driver is the limit: it enters {limit:,} shards/s of 1,000 "
+        f"workers. In the end workers wait for others, half a shard on average; starting takes {start:.1f} s. The "
+        f"efficiency is (S t / N) / (T + t / 2 + {start:.1f} s):"
     )
     names = "".join(f" {nodes:,} nodes |" for nodes in NODES)
     lines = [f"| R, images/s of a node | t |{names} all of JUMP on 1,000 |", "|---" * (3 + len(NODES)) + "|"]
