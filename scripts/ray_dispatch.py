@@ -22,7 +22,8 @@ from chammi_fast.cluster.ray_executor import connected
 from chammi_fast.cluster.worker import Done, Errand, Place
 from chammi_fast.embedding.filling import Order
 from chammi_fast.embedding.settings import EmbedSettings
-from chammi_fast.runfolder import IDENTITY, Entry, RunFolder
+from chammi_fast.ledger import IDENTITY, Entry
+from chammi_fast.runfolder import RunFolder
 from chammi_fast.runtime.form import Form
 
 PROCESSES = 3

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from chammi_fast import runfolder
 from chammi_fast.errors import OutputError, TableError
+from chammi_fast.hashing import table_sha256
 from chammi_fast.images import ImageStatus
-from chammi_fast.runfolder import IDENTITY, RunFolder
+from chammi_fast.ledger import IDENTITY, finished
+from chammi_fast.runfolder import RunFolder
 from chammi_fast.table import make_errors, read_embeddings, read_errors
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def test_a_part_of_a_run_is_published_without_rows(tmp_path: Path) -> None:
                 one.finish()
             assert (out / "run.json").is_file()
             assert not (out / ".run").exists()
-            assert runfolder.finished(out).keys() == set(shards)
+            assert finished(out).keys() == set(shards)
             assert len(read_errors(out)) == len(shards)
 
 
@@ -319,5 +320,5 @@ def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
 
 def test_a_table_is_known_by_its_rows(tmp_path: Path) -> None:
     one = pa.table({"a": ["x", "y"], "b": [1, None]})
-    assert runfolder.table_sha256(one) == runfolder.table_sha256(pa.concat_tables([one.slice(0, 1), one.slice(1)]))
-    assert runfolder.table_sha256(one) != runfolder.table_sha256(one.set_column(1, "b", pa.array([1, 2])))
+    assert table_sha256(one) == table_sha256(pa.concat_tables([one.slice(0, 1), one.slice(1)]))
+    assert table_sha256(one) != table_sha256(one.set_column(1, "b", pa.array([1, 2])))

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import io
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from chammi_fast.errors import OutputError, TableError
+from chammi_fast.errors import OutputError
 from chammi_fast.files import (
-    cause_of,
     copy,
     is_local,
     listed,
@@ -37,6 +34,16 @@ from chammi_fast.files import (
     replacing,
     source_of,
     write_text,
+)
+from chammi_fast.ledger import (
+    IDENTITY,
+    Entry,
+    errors_name,
+    is_whole,
+    read_entries,
+    read_record,
+    write_errors,
+    write_shard,
 )
 from chammi_fast.table import (
     ERRORS_FILE,
@@ -60,25 +67,6 @@ LOCK = "lock"
 _SAVING = 0.1  # of a run's time at most: a ledger is written whole, and may have many shards
 MOVERS = 8
 """Files that are published at the same time: in a store each of them takes several requests."""
-# What a run is known by, and how a difference in it is called.
-IDENTITY = {
-    "model_sha256": "model file",
-    "spec_sha256": "model description",
-    "channels": "list of channels",
-    "compiled_form": "backend, precision or instruction set",
-    "inputs_sha256": "table of images",
-    "settings": "settings",
-}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A finished shard: rows embedded, rows failed, and its part's SHA-256 and bytes (None: it was not noted)."""
-
-    rows: int
-    failed: int
-    sha256: str
-    bytes: int | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -156,7 +144,7 @@ class RunFolder:
     def adopt(self, shard: int, entry: Entry, folder: Path, errors: pa.Table) -> None:
         """Keep a shard that was finished in another folder, as it is there."""
         copy(folder / part_name(shard), self._hidden / part_name(shard))
-        _write_errors(self._hidden, shard, errors)
+        write_errors(self._hidden, shard, errors)
         self.enter(shard, entry)
 
     def enter(self, shard: int, entry: Entry) -> None:
@@ -232,7 +220,7 @@ class RunFolder:
     def _errors(self) -> pa.Table:
         """Join the failures of all shards in their order, those of new shards in place of older ones."""
         parts = [ERRORS_SCHEMA.empty_table()]
-        failing = [self._hidden / _errors_name(shard) for shard, entry in self._fresh.items() if entry.failed]
+        failing = [self._hidden / errors_name(shard) for shard, entry in self._fresh.items() if entry.failed]
         with ThreadPoolExecutor(MOVERS, thread_name_prefix="chammi-fast-errors") as readers:
             parts += readers.map(lambda path: parquet.read_table(source_of(path)), failing)
         if len(self._fresh) < len(self.done):
@@ -244,18 +232,18 @@ class RunFolder:
         return joined.take(order)
 
     def _open(self) -> None:
-        unfinished, published = _read(self._hidden / RUN_FILE), _read(self.folder / RUN_FILE)
+        unfinished, published = read_record(self._hidden / RUN_FILE), read_record(self.folder / RUN_FILE)
         if published is None and unfinished is None and any(self.folder.glob(PART_PATTERN)):
             raise OutputError(f"{self.folder}: holds {PART_PATTERN} of another origin: name another folder.")
         if unfinished is not None and self._is_same(unfinished, "unfinished run"):
-            self._fresh = _entries(self._hidden / LEDGER_FILE)
+            self._fresh = read_entries(self._hidden / LEDGER_FILE)
             self._fresh = self._good(self._fresh)
         else:
             self._clear()
         # A table that is being replaced is no longer asked about.
         replaced = (self._hidden / PUBLISHING).exists()
         if published is not None and self._is_same(published, "table", may_differ=replaced):
-            self.done = self._good(_entries(self.folder / LEDGER_FILE))
+            self.done = self._good(read_entries(self.folder / LEDGER_FILE))
         self.done |= self._fresh
         write_text(self._hidden / RUN_FILE, self._text())
 
@@ -277,17 +265,13 @@ class RunFolder:
 
     def _good(self, entries: dict[int, Entry]) -> dict[int, Entry]:
         """Keep the shards whose files are as they were written."""
-        if is_local(self.folder):
-            there = {shard: self.part(shard) for shard in sorted(entries)}
-            return {
-                shard: entries[shard] for shard, path in there.items() if path.exists() and _is(path, entries[shard])
-            }
         published, hidden = listed(self.folder), listed(self._hidden)
         good = {}
         for shard, entry in sorted(entries.items()):
             name = part_name(shard)
-            size = hidden.get(name, published.get(name)) if shard in self._fresh else published.get(name)
-            if size is not None and (size == entry.bytes or (entry.bytes is None and _is(self.part(shard), entry))):
+            ours = shard in self._fresh and name in hidden
+            folder, there = (self._hidden, hidden) if ours else (self.folder, published)
+            if is_whole(folder / name, entry, there.get(name)):
                 good[shard] = entry
         return good
 
@@ -331,119 +315,3 @@ class RunFolder:
         remove_folder(self._hidden)
         if self._made:
             remove_empty(self.folder)  # unless the table is there
-
-
-def write_shard(folder: Path, shard: int, part: pa.Table, errors: pa.Table) -> Entry:
-    """Write a finished shard's embedded rows and its failed ones into an unfinished run's folder.
-
-    It belongs to the run when its entry is in the ledger (`RunFolder.enter`). Whoever writes a shard again, writes the
-    same bytes.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    hidden = folder / RUN_FOLDER
-    with replacing(hidden / part_name(shard)) as temporary:
-        # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
-        names = [name for name in part.column_names if not pa.types.is_fixed_size_list(part[name].type)]
-        parquet.write_table(part, temporary, compression="zstd", use_dictionary=names)
-        entry = Entry(len(part), len(errors), _sha256(temporary), temporary.stat().st_size)
-    _write_errors(hidden, shard, errors.append_column("shard", pa.array([shard] * len(errors), pa.int64())))
-    return entry
-
-
-def unfinished(folder: Path) -> dict[str, Any] | None:
-    """Return what ``run.json`` says of an unfinished run in a folder, or None."""
-    return _read(folder / RUN_FOLDER / RUN_FILE)
-
-
-def recorded(folder: Path) -> dict[str, Any] | None:
-    """Return what ``run.json`` says of an unfinished run in a folder, or of the table there, or None."""
-    return unfinished(folder) or _read(folder / RUN_FILE)
-
-
-def finished(folder: Path) -> dict[int, Entry]:
-    """Return the shards of a published table; in a store, parts are known by their sizes.
-
-    Raises
-    ------
-    OutputError
-        If a file is not as it was written.
-    """
-    entries, there = _entries(folder / LEDGER_FILE), listed(folder)
-    for shard, entry in entries.items():
-        path, size = folder / part_name(shard), there.get(part_name(shard))
-        known = not is_local(folder) and entry.bytes is not None
-        if size is None or not (size == entry.bytes if known else _is(path, entry)):
-            raise OutputError(f"{path}: is missing or damaged: start the run again to mend it.")
-    return entries
-
-
-def sha256_of(value: Any) -> str:
-    """Hash what JSON can hold."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def table_sha256(table: pa.Table) -> str:
-    """Hash a table's columns and rows."""
-    hashed = _Hashed()
-    with pa.PythonFile(hashed, "w") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return hashed.sha256.hexdigest()
-
-
-class _Hashed(io.RawIOBase):
-    """A file of which only the hash is kept."""
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        self.sha256.update(content)
-        return len(content)
-
-
-def _write_errors(hidden: Path, shard: int, errors: pa.Table) -> None:
-    if not len(errors):
-        return  # the ledger says that there are none
-    with replacing(hidden / _errors_name(shard)) as temporary:
-        parquet.write_table(errors.cast(ERRORS_SCHEMA), temporary)
-
-
-def _errors_name(shard: int) -> str:
-    return f"errors-{shard:05d}.parquet"
-
-
-def _is(path: Path, entry: Entry) -> bool:
-    """Whether a part is as it was written."""
-    return _sha256(path) == entry.sha256
-
-
-def _entries(path: Path) -> dict[int, Entry]:
-    found = _read(path) or {}
-    try:
-        return {int(shard): Entry(**entry) for shard, entry in found.get("shards", {}).items()}
-    except (TypeError, ValueError):
-        raise TableError(f"{path}: is damaged: remove the folder and start again.") from None
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and not is_local(path):
-            raise OutputError(f"{path}: cannot be read: {cause_of(error)}.") from None
-        raise TableError(f"{path}: cannot be read: remove the folder and start again.") from None
-    return found if isinstance(found, dict) else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ import chammi_fast
 from chammi_fast.embedding.filling import Embedder
 from chammi_fast.embedding.planning import new_choice
 from chammi_fast.errors import BackendError, OutputError
-from chammi_fast.runfolder import unfinished, write_shard
+from chammi_fast.ledger import unfinished, write_shard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from chammi_fast.embedding.filling import Opened, Order
-    from chammi_fast.runfolder import Entry
+    from chammi_fast.ledger import Entry
     from chammi_fast.runtime import Form
     from chammi_fast.runtime.choice import Choice
 
@@ -44,7 +44,7 @@ class Errand:
     ----------
     job : its number in the order
     form : to run the network in
-    identity : of the run (`chammi_fast.runfolder.IDENTITY`)
+    identity : of the run (`chammi_fast.ledger.IDENTITY`)
     folder : of the run
     shard : its number
     keys : of the rows that are to be embedded again; None for all rows

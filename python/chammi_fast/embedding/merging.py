@@ -9,14 +9,15 @@ import pyarrow.compute as pc
 
 from chammi_fast.errors import OutputError
 from chammi_fast.files import as_path
-from chammi_fast.runfolder import RunFolder, finished, recorded
+from chammi_fast.ledger import finished, recorded
+from chammi_fast.runfolder import RunFolder
 from chammi_fast.table import RUN_FILE, RUN_FOLDER, part_name, read_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from chammi_fast.runfolder import Entry
+    from chammi_fast.ledger import Entry
 
 
 @dataclass(frozen=True)

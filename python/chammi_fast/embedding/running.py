@@ -15,7 +15,9 @@ from pyarrow import parquet
 from chammi_fast.embedding.settings import EmbedReport
 from chammi_fast.errors import OutputError
 from chammi_fast.files import replacing, source_of
-from chammi_fast.runfolder import RunFolder, recorded, sha256_of
+from chammi_fast.hashing import sha256_of
+from chammi_fast.ledger import recorded
+from chammi_fast.runfolder import RunFolder
 from chammi_fast.table import KEY_COLUMN, embedding_matrix, read_errors
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from chammi_fast.errors import DecodeError
+from chammi_fast.hashing import table_sha256
 from chammi_fast.remote import StreamPlan, check_protocols, probe_any, stream_any
-from chammi_fast.runfolder import table_sha256
 from chammi_fast.table import check_columns
 
 if TYPE_CHECKING:

@@ -1,0 +1,142 @@
+"""The files of an embedding run: its shards, the ledger of their hashes, and the record of what the run is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from chammi_fast.errors import OutputError, TableError
+from chammi_fast.files import cause_of, is_local, listed, replacing
+from chammi_fast.hashing import file_sha256
+from chammi_fast.table import ERRORS_SCHEMA, LEDGER_FILE, RUN_FILE, RUN_FOLDER, part_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What a run is known by, and how a difference in it is called.
+IDENTITY = {
+    "model_sha256": "model file",
+    "spec_sha256": "model description",
+    "channels": "list of channels",
+    "compiled_form": "backend, precision or instruction set",
+    "inputs_sha256": "table of images",
+    "settings": "settings",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished shard: rows embedded, rows failed, and its part's SHA-256 and bytes (None: it was not noted)."""
+
+    rows: int
+    failed: int
+    sha256: str
+    bytes: int | None = field(default=None, compare=False)
+
+
+def write_shard(folder: Path, shard: int, part: pa.Table, errors: pa.Table) -> Entry:
+    """Write a finished shard's embedded rows and its failed ones into an unfinished run's folder.
+
+    It belongs to the run when its entry is in the ledger (`RunFolder.enter`). Whoever writes a shard again, writes the
+    same bytes.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    hidden = folder / RUN_FOLDER
+    with replacing(hidden / part_name(shard)) as temporary:
+        # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
+        names = [name for name in part.column_names if not pa.types.is_fixed_size_list(part[name].type)]
+        parquet.write_table(part, temporary, compression="zstd", use_dictionary=names)
+        entry = Entry(len(part), len(errors), file_sha256(temporary), temporary.stat().st_size)
+    write_errors(hidden, shard, errors.append_column("shard", pa.array([shard] * len(errors), pa.int64())))
+    return entry
+
+
+def unfinished(folder: Path) -> dict[str, Any] | None:
+    """Return what ``run.json`` says of an unfinished run in a folder, or None."""
+    return read_record(folder / RUN_FOLDER / RUN_FILE)
+
+
+def recorded(folder: Path) -> dict[str, Any] | None:
+    """Return what ``run.json`` says of an unfinished run in a folder, or of the table there, or None."""
+    return unfinished(folder) or read_record(folder / RUN_FILE)
+
+
+def finished(folder: Path) -> dict[int, Entry]:
+    """Return the shards of a published table; in a store, parts are known by their sizes.
+
+    Raises
+    ------
+    OutputError
+        If a file is not as it was written.
+    """
+    entries, there = read_entries(folder / LEDGER_FILE), listed(folder)
+    for shard, entry in entries.items():
+        path = folder / part_name(shard)
+        if not is_whole(path, entry, there.get(path.name)):
+            raise OutputError(f"{path}: is missing or damaged: start the run again to mend it.")
+    return entries
+
+
+def write_errors(hidden: Path, shard: int, errors: pa.Table) -> None:
+    """Write a shard's failed rows into the hidden folder of an unfinished run."""
+    if not len(errors):
+        return  # the ledger says that there are none
+    with replacing(hidden / errors_name(shard)) as temporary:
+        parquet.write_table(errors.cast(ERRORS_SCHEMA), temporary)
+
+
+def errors_name(shard: int) -> str:
+    """Return the name of a shard's file of failed rows."""
+    return f"errors-{shard:05d}.parquet"
+
+
+def is_whole(path: Path, entry: Entry, size: int | None) -> bool:
+    """Whether a part of so many bytes (None: there is none) is as it was written; in a store its size tells."""
+    if size is None:
+        return False
+    told_by_size = not is_local(path) and entry.bytes is not None
+    return size == entry.bytes if told_by_size else file_sha256(path) == entry.sha256
+
+
+def read_entries(path: Path) -> dict[int, Entry]:
+    """Read a ledger: number of a shard -> its entry; empty where there is none.
+
+    Raises
+    ------
+    TableError
+        If it is damaged.
+    """
+    found = read_record(path) or {}
+    try:
+        return {int(shard): Entry(**entry) for shard, entry in found.get("shards", {}).items()}
+    except (TypeError, ValueError):
+        raise TableError(f"{path}: is damaged: remove the folder and start again.") from None
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read a file of JSON; None where there is none.
+
+    Raises
+    ------
+    OutputError
+        If a store does not give it.
+    TableError
+        If it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and not is_local(path):
+            raise OutputError(f"{path}: cannot be read: {cause_of(error)}.") from None
+        raise TableError(f"{path}: cannot be read: remove the folder and start again.") from None
+    return found if isinstance(found, dict) else None
