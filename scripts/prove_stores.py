@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from chammi_fast import EmbeddingTable  # noqa: E402
-from chammi_fast.files import as_path, listed  # noqa: E402
+from chammi_fast.files import listed  # noqa: E402
 from chammi_fast.synthetic.plate import PlateDesign, synthesise_plate  # noqa: E402
+from chammi_fast.urls import as_path  # noqa: E402
 from flaky_store import KEY, SECRET, FlakyStore, flaky_store  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "stores.json"

@@ -20,9 +20,10 @@ import s3fs
 import chammi_fast
 from chammi_fast import RayExecutor
 from chammi_fast.embedding import EmbedSettings
-from chammi_fast.files import as_path, files_below, relative
+from chammi_fast.files import files_below
 from chammi_fast.plates import open_plate
 from chammi_fast.synthetic.plate import PlateDesign, synthesise_plate
+from chammi_fast.urls import as_path, relative
 from flaky_store import FlakyStore, flaky_store
 
 if TYPE_CHECKING:

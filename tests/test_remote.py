@@ -16,10 +16,10 @@ from pyarrow import csv
 
 import chammi_fast
 from chammi_fast.errors import FileReadError, ManifestError, MissingExtraError, UnsupportedFormatError
-from chammi_fast.files import is_url
 from chammi_fast.images import Preprocess, load_batch
 from chammi_fast.remote import StreamPlan, check_protocols, probe_any, stream_any
 from chammi_fast.table import embedding_matrix, read_embeddings, read_errors
+from chammi_fast.urls import is_url
 from image_files import write_png
 
 if TYPE_CHECKING:

@@ -28,12 +28,13 @@ from chammi_fast import EmbeddingTable
 from chammi_fast.cli import app
 from chammi_fast.embedding import EmbedSettings, merge
 from chammi_fast.errors import ChammiFastError, ManifestError, OutputError
-from chammi_fast.files import as_path, below, listed, move, store_options, without_secrets, write_text
+from chammi_fast.files import listed, move, write_text
 from chammi_fast.model import load_model
 from chammi_fast.plates import open_plate
 from chammi_fast.remote import fetch
 from chammi_fast.synthetic import synthesise
 from chammi_fast.synthetic.plate import PlateDesign, synthesise_plate
+from chammi_fast.urls import as_path, below, store_options, without_secrets
 from flaky_store import KEY, SECRET, FlakyStore, flaky_store
 
 if TYPE_CHECKING:

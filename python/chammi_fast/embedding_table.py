@@ -12,9 +12,10 @@ from pyarrow import parquet
 
 from chammi_fast.errors import TableError
 from chammi_fast.extras import require
-from chammi_fast.files import as_path, source_of
+from chammi_fast.files import source_of
 from chammi_fast.manifest import select_rows
 from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN, part_paths
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

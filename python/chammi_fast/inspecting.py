@@ -12,12 +12,12 @@ import numpy as np
 
 from chammi_fast.choosing import find_files
 from chammi_fast.errors import FileReadError, TapeShapeError, UnsupportedFormatError
-from chammi_fast.files import is_url
 from chammi_fast.images import ImageInfo, probe, read_image, read_planes
 from chammi_fast.model import PACKAGED, load_model
 from chammi_fast.runtime import AUTO
 from chammi_fast.runtime.graph import embedded_spec, network_inputs, read_onnx, static_dimensions
 from chammi_fast.spec import Spec, read_spec_file
+from chammi_fast.urls import is_url
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto

@@ -10,9 +10,10 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from chammi_fast.errors import OutputError, TableError
-from chammi_fast.files import cause_of, is_local, listed, replacing
+from chammi_fast.files import listed, replacing
 from chammi_fast.hashing import file_sha256
 from chammi_fast.table import ERRORS_SCHEMA, LEDGER_FILE, RUN_FILE, RUN_FOLDER, part_name
+from chammi_fast.urls import cause_of, is_local
 
 if TYPE_CHECKING:
     from pathlib import Path

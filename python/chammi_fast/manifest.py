@@ -21,7 +21,8 @@ from pyarrow import csv, parquet
 
 from chammi_fast.chammi import DATA_SETS
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import as_path, below, source_of
+from chammi_fast.files import source_of
+from chammi_fast.urls import as_path, below
 
 if TYPE_CHECKING:
     from collections.abc import Callable

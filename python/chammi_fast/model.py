@@ -12,7 +12,6 @@ import numpy as np
 
 from chammi_fast.channels import Channel, resolve_channels
 from chammi_fast.errors import BackendError, ChannelError, SpecError
-from chammi_fast.files import as_path
 from chammi_fast.runtime import Form, open_backend
 from chammi_fast.runtime.graph import (
     CHANNELS_INPUT,
@@ -24,6 +23,7 @@ from chammi_fast.runtime.graph import (
     static_dimensions,
 )
 from chammi_fast.spec import Spec, read_spec_file
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

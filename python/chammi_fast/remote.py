@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from chammi_fast.errors import DecodeError, ManifestError, MissingExtraError
 from chammi_fast.extras import require
-from chammi_fast.files import ATTEMPTS, cause_of, is_url, store_options, without_secrets
 from chammi_fast.images import Batch, ImageInfo, ImageStatus, probe, stream_batches
+from chammi_fast.urls import ATTEMPTS, cause_of, is_url, store_options, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

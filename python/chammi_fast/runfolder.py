@@ -25,7 +25,6 @@ from pyarrow import parquet
 from chammi_fast.errors import OutputError
 from chammi_fast.files import (
     copy,
-    is_local,
     listed,
     make_folder,
     move,
@@ -56,6 +55,7 @@ from chammi_fast.table import (
     part_name,
     read_errors,
 )
+from chammi_fast.urls import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

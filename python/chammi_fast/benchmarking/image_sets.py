@@ -12,11 +12,11 @@ import numpy as np
 from chammi_fast.chammi import DATA_SETS
 from chammi_fast.embedding.settings import EmbedSettings
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import is_url
 from chammi_fast.images import ImageStatus
 from chammi_fast.manifest import PATH_COLUMN, WIDTH_COLUMN, Manifest, chammi_data_sets, chammi_manifest, table_manifest
 from chammi_fast.remote import check_protocols, fetch
 from chammi_fast.synthetic import FEWEST_IMAGES, synthesise
+from chammi_fast.urls import is_url
 
 if TYPE_CHECKING:
     from chammi_fast.embedding.inputs import Inputs

@@ -9,8 +9,8 @@ from chammi_fast.check.files import check_files
 from chammi_fast.check.report import CheckReport, DataSetReport, Finding, Severity
 from chammi_fast.check.rows import check_rows
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import as_path
 from chammi_fast.manifest import ENRICHED, PATH_COLUMN, chammi_data_sets, chammi_table, chammi_table_path
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,10 @@ import numpy as np
 
 from chammi_fast.check.report import Finding, listed
 from chammi_fast.errors import DecodeError
-from chammi_fast.files import below, files_below, is_local, is_url
+from chammi_fast.files import files_below
 from chammi_fast.images import ImageStatus
 from chammi_fast.remote import fetch
+from chammi_fast.urls import below, is_local, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

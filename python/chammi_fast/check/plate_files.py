@@ -13,10 +13,10 @@ import numpy as np
 from chammi_fast.check.files import missing_files
 from chammi_fast.check.report import Finding, listed, plural
 from chammi_fast.errors import DecodeError, ManifestError, MissingExtraError
-from chammi_fast.files import is_url
 from chammi_fast.images import ImageInfo, read_image
 from chammi_fast.plates.rows import ILLUMINATION, IMAGES, KEY
 from chammi_fast.remote import probe_any
+from chammi_fast.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -90,7 +90,8 @@ def evaluate(
     from chammi_fast.evaluation import evaluate as run
     from chammi_fast.evaluation import read_scores, scores_table, write_comparison, write_scores
     from chammi_fast.evaluation.comparison import COMPARISON_FILE
-    from chammi_fast.files import as_path, results_folder
+    from chammi_fast.files import results_folder
+    from chammi_fast.urls import as_path
 
     warn_of_mixed_installations()
     if ray_workers and ray is None:

@@ -16,8 +16,8 @@ from chammi_fast.embedding.plate_work import PlateWork
 from chammi_fast.embedding.running import embed_table
 from chammi_fast.embedding.settings import EmbedReport, EmbedSettings
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import as_path
 from chammi_fast.model import Model, load_model
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,9 +9,9 @@ from chammi_fast.embedding.plate_work import PlateWork
 from chammi_fast.embedding.settings import Job
 from chammi_fast.embedding.work import ManifestWork
 from chammi_fast.errors import ChannelError, ManifestError
-from chammi_fast.files import as_path
 from chammi_fast.images import CropSettings
 from chammi_fast.manifest import chammi_data_sets, chammi_manifest, table_manifest
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

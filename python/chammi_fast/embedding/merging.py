@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from chammi_fast.errors import OutputError
-from chammi_fast.files import as_path
 from chammi_fast.ledger import finished, recorded
 from chammi_fast.runfolder import RunFolder
 from chammi_fast.table import RUN_FILE, RUN_FOLDER, part_name, read_errors
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

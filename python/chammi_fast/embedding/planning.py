@@ -11,11 +11,12 @@ import msgspec
 from chammi_fast.choosing import Task, forms_of, settle
 from chammi_fast.embedding.filling import first_images
 from chammi_fast.errors import BackendError, OutputError
-from chammi_fast.files import as_path, make_folder, write_text
+from chammi_fast.files import make_folder, write_text
 from chammi_fast.ledger import recorded
 from chammi_fast.runtime import AUTO, Form
 from chammi_fast.runtime.accuracy import Accuracy
 from chammi_fast.runtime.choice import Candidate, Choice
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import as_path, local_copy
+from chammi_fast.files import local_copy
 from chammi_fast.plates.locations import FilePerField
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,12 +15,12 @@ import pyarrow as pa
 from chammi_fast.embedding.plate_files import fingerprint, read_illumination
 from chammi_fast.embedding.work import Piece
 from chammi_fast.errors import DecodeError, ManifestError
-from chammi_fast.files import as_path, is_url
 from chammi_fast.hashing import sha256_of, table_sha256
 from chammi_fast.images import CropSettings, Field, ImageStatus, stream_crops
 from chammi_fast.plates import Cells
 from chammi_fast.remote import FETCHERS, fetch
 from chammi_fast.table import check_columns
+from chammi_fast.urls import as_path, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -23,7 +23,7 @@ from chammi_fast.evaluation.scoring import ClassifierName, Method, score_sources
 from chammi_fast.evaluation.sources import chammi_sources, table_source
 from chammi_fast.evaluation.space import Metric
 from chammi_fast.evaluation.streaming import MEMORY, Here
-from chammi_fast.files import as_path
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from chammi_fast.errors import EvaluationError
-from chammi_fast.files import as_path
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from pathlib import Path

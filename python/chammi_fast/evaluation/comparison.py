@@ -17,7 +17,8 @@ from chammi_fast.evaluation.metrics import averages
 from chammi_fast.evaluation.predictions import by_task, label_codes
 from chammi_fast.evaluation.scores import Scores, read_scores
 from chammi_fast.extras import require
-from chammi_fast.files import as_path, write_text
+from chammi_fast.files import write_text
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

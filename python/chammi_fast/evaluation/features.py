@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from chammi_fast.embedding_table import EmbeddingTable
 from chammi_fast.errors import EvaluationError
 from chammi_fast.evaluation.reading import Stored, npy_pieces
-from chammi_fast.files import is_local
 from chammi_fast.manifest import PATH_COLUMN
 from chammi_fast.table import (
     ERRORS_FILE,
@@ -20,6 +19,7 @@ from chammi_fast.table import (
     has_table,
     read_errors,
 )
+from chammi_fast.urls import is_local
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,8 @@ from chammi_fast.evaluation.diagnostics import Diagnostics
 from chammi_fast.evaluation.metrics import Average, TaskScores, averages, tasks_of
 from chammi_fast.evaluation.predictions import SCHEMA, by_task, label_codes
 from chammi_fast.evaluation.provenance import Provenance
-from chammi_fast.files import as_path, make_folder, replacing, source_of
+from chammi_fast.files import make_folder, replacing, source_of
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import as_path, relative
 from chammi_fast.plates.masks import IMAGE_SUFFIXES
 from chammi_fast.plates.names import Place, row_letters, well_name
 from chammi_fast.plates.patterns import Found, files_below, is_pattern, pattern_of
 from chammi_fast.plates.rows import Reading, Row
+from chammi_fast.urls import as_path, relative
 
 if TYPE_CHECKING:
     from pathlib import Path

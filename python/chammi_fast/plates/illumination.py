@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import as_path
 from chammi_fast.plates.patterns import is_pattern
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,11 +15,11 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import below
 from chammi_fast.manifest import read_table
 from chammi_fast.plates.cells import TABLE_SUFFIXES
 from chammi_fast.plates.names import PLATE_COLUMNS, SITE_COLUMNS, WELL_COLUMNS, first_of
 from chammi_fast.plates.rows import PLATE, SITE, WELL, Reading, Row
+from chammi_fast.urls import below
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

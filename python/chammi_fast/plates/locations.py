@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import as_path, relative
 from chammi_fast.plates.big_table import BigTable
 from chammi_fast.plates.cells import Cells, is_table, read_cells
 from chammi_fast.plates.masks import IMAGE_SUFFIXES, Masks, read_mask
 from chammi_fast.plates.names import Lookup, Place, place
 from chammi_fast.plates.patterns import Pattern, files_below, is_pattern, pattern_of
+from chammi_fast.urls import as_path, relative
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,9 +9,10 @@ import numpy as np
 
 from chammi_fast.errors import DecodeError, ManifestError
 from chammi_fast.extras import require
-from chammi_fast.files import is_local, local_copy
+from chammi_fast.files import local_copy
 from chammi_fast.images import ImageStatus, read_image
 from chammi_fast.plates.cells import Cells, Labels
+from chammi_fast.urls import is_local
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from chammi_fast import files
 from chammi_fast.errors import ManifestError
+from chammi_fast.urls import as_path, relative
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,7 @@ class Pattern:
             If the folder is not there.
         """
         for path in files_below(self.root):
-            match = self.regex.fullmatch(files.relative(path, self.root))
+            match = self.regex.fullmatch(relative(path, self.root))
             if match:
                 yield Found(path, {name: value for name, value in match.groupdict().items() if value is not None})
 
@@ -95,13 +96,13 @@ def pattern_of(text: str | Path, *, root: str | Path | None = None) -> Pattern:
     text = str(text)
     parts = text.split("/")
     fixed = next((place for place, part in enumerate(parts) if is_pattern(part)), len(parts) - 1)
-    folder = files.as_path("/".join(parts[:fixed]) or ("/" if text.startswith("/") else "."))
+    folder = as_path("/".join(parts[:fixed]) or ("/" if text.startswith("/") else "."))
     rest = "/".join(parts[fixed:])
     try:
         regex = re.compile(rest if _REGEX in rest else _translate(rest))
     except re.error as error:
         raise ManifestError(f"pattern '{text}': is not a regular expression: {error}.") from None
-    return Pattern(text=text, root=folder if root is None else files.as_path(root).joinpath(*folder.parts), regex=regex)
+    return Pattern(text=text, root=folder if root is None else as_path(root).joinpath(*folder.parts), regex=regex)
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from chammi_fast.errors import ChannelError, ManifestError
-from chammi_fast.files import as_path
 from chammi_fast.plates.cells import is_table
 from chammi_fast.plates.folder import read_folder
 from chammi_fast.plates.illumination import illumination_files
@@ -21,6 +20,7 @@ from chammi_fast.plates.names import Place, place
 from chammi_fast.plates.patterns import is_pattern
 from chammi_fast.plates.plate_map import read_plate_map
 from chammi_fast.plates.rows import ILLUMINATION, IMAGES, KEY, PLATE, REJECTED, SITE, WELL, Reading
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chammi_fast.errors import ManifestError
-from chammi_fast.files import as_path
 from chammi_fast.manifest import read_table
 from chammi_fast.plates.names import PLATE_COLUMNS, WELL_COLUMNS, first_of, well_name
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,10 @@ from pyarrow import csv, parquet
 import chammi_fast
 from chammi_fast.embedding_table import make_anndata
 from chammi_fast.extras import require
-from chammi_fast.files import as_path, replacing, write_text
+from chammi_fast.files import replacing, write_text
 from chammi_fast.profiling.figures import draw_correlations, draw_plates
 from chammi_fast.profiling.judging import correlations
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from pathlib import Path

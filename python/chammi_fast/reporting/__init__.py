@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from chammi_fast.errors import ReportError
 from chammi_fast.extras import require
-from chammi_fast.files import as_path
 from chammi_fast.reporting.projection import load_umap
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

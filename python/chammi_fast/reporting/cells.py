@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from chammi_fast.chammi import DATA_SETS, TRAIN
 from chammi_fast.embedding_table import EmbeddingTable
 from chammi_fast.errors import TableError
-from chammi_fast.files import as_path, below, is_url
 from chammi_fast.manifest import WIDTH_COLUMN
 from chammi_fast.table import KEY_COLUMN, RUN_FILE, has_table
+from chammi_fast.urls import as_path, below, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,10 +12,11 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from chammi_fast.errors import ProfileError, ReportError
-from chammi_fast.files import as_path, source_of
+from chammi_fast.files import source_of
 from chammi_fast.profiling import Judging, Processing, Profiles
 from chammi_fast.profiling.results import PROFILES_FILE, SUMMARY_FILE
 from chammi_fast.reporting.results import folder_names
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

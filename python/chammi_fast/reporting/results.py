@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chammi_fast.errors import ReportError
 from chammi_fast.evaluation import read_scores
-from chammi_fast.files import as_path
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

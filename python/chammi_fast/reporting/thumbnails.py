@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from chammi_fast.files import is_url
 from chammi_fast.images import Preprocess, load_batch
+from chammi_fast.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

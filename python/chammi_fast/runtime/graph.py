@@ -12,8 +12,9 @@ import numpy as np
 
 from chammi_fast.errors import SpecError
 from chammi_fast.extras import require
-from chammi_fast.files import copy, is_local
+from chammi_fast.files import copy
 from chammi_fast.spec import METADATA_KEY, Spec, parse_spec
+from chammi_fast.urls import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
