@@ -31,8 +31,8 @@ from networks import spread_weights  # noqa: E402
 from ray_nodes import Nodes  # noqa: E402
 from ray_runs import CHANNELS, RESULT, Record, circumstances, files  # noqa: E402
 
-SCREEN = PlateDesign(wells=8, sites=6, cells=40, size_px=640, compounds=2, replicates=2)
-SMALL_SCREEN = PlateDesign(wells=8, sites=2, cells=12, size_px=256, compounds=2, replicates=2)
+SCREEN = PlateDesign(wells=6, sites=6, cells=40, size_px=640, compounds=2, replicates=2)
+SMALL_SCREEN = PlateDesign(wells=6, sites=2, cells=12, size_px=256, compounds=2, replicates=2)
 ROUNDS = 5
 EVEN = {"RAY_worker_niceness": "0"}  # as local runs have it: on a machine with other work, Ray's 15 would be measured
 TINY = PlateDesign(wells=96, sites=1, cells=2, size_px=64, compounds=2, replicates=2)
