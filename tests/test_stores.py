@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 import chammi_fast
 from chammi_fast import EmbeddingTable
-from chammi_fast.cli import app
+from chammi_fast.cli import app, main
 from chammi_fast.embedding import EmbedSettings, merge
 from chammi_fast.errors import ChammiFastError, ManifestError, OutputError
 from chammi_fast.files import listed, move, write_text
@@ -229,6 +229,36 @@ def test_what_the_store_refuses_is_one_sentence(data: Path, store: FlakyStore, t
     assert (status.code, status.cause) == ("unreadable", "the file cannot be fetched: access is denied")
     assert time.monotonic() < begun + 5, "what is denied is not asked for again"
     store.set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "embed --model demo --data s3://nobody/CHAMMI --out {0}/out",
+        "embed --model s3://nobody/m.onnx --manifest {0}/m.csv --out {0}/out",
+        "embed --model demo --manifest s3://nobody/m.csv --channels CP --out s3://nobody/out",
+        "evaluate --data s3://nobody/CHAMMI --features s3://nobody/out --out {0}/scores",
+        "neighbours --queries s3://nobody/one --references s3://nobody/two --out {0}/near.parquet",
+        "merge s3://nobody/1 s3://nobody/2 --out {0}/out",
+        "profile --embeddings s3://nobody/out --out {0}/profiles",
+    ],
+)
+def test_a_store_that_nobody_runs_is_one_sentence(
+    words: str, store: FlakyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["chammi-fast", *words.format(tmp_path).split()])
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert ended.value.code == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "Could not connect to the endpoint" in sentence
 
 
 def test_a_model_is_found_in_a_store(data: Path, store: FlakyStore, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import traceback
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ LOCAL = "file://"
 S3 = ("s3", "s3a")
 # Their folders are beginnings of names: making one could make a bucket, and removing one could remove it.
 OBJECT_STORES = (*S3, "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "cos", "obs", "tos", "r2", "b2")
+_CLIENTS = {"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs", "upath"}
 ATTEMPTS = 10
 """How often a store's request is tried, with growing pauses, before it fails."""
 
@@ -118,3 +120,10 @@ def relative(path: Path, folder: Path) -> str:
     if is_local(path) and is_local(folder):
         return path.relative_to(folder).as_posix()
     return str(path).removeprefix(str(folder).rstrip("/")).lstrip("/")
+
+
+def is_of_store(error: BaseException) -> bool:
+    """Whether an exception is a store's: a file system that fsspec knows, or the client below it, raised it."""
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in frames] + [type(error).__module__]
+    return any(name.partition(".")[0] in _CLIENTS for name in modules)

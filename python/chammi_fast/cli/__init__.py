@@ -102,3 +102,10 @@ def main() -> None:
     except KeyboardInterrupt:
         complain("stopped by the keyboard.")
         sys.exit(130)
+    except Exception as error:
+        from chammi_fast.urls import cause_of, is_of_store
+
+        if not is_of_store(error):
+            raise
+        complain(f"a store failed: {cause_of(error)}.")
+        sys.exit(NOTHING_DONE)
