@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from chammi_fast.errors import SpecError
+from chammi_fast.urls import cause_of
 
 METADATA_KEY = "chammi_fast.spec"
 FORMAT_VERSION = 1
@@ -173,7 +174,7 @@ def read_spec_file(path: str | Path) -> Spec:
     try:
         text = (Path(path) if isinstance(path, str) else path).read_bytes()
     except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
+        raise SpecError(f"{path}: cannot be read: {error.strerror or cause_of(error)}.") from None
     return parse_spec(text, origin=str(path))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import sys
 import traceback
 from pathlib import Path
 from typing import Any, cast
@@ -122,8 +123,16 @@ def relative(path: Path, folder: Path) -> str:
     return str(path).removeprefix(str(folder).rstrip("/")).lstrip("/")
 
 
-def is_of_store(error: BaseException) -> bool:
-    """Whether an exception is a store's: a file system that fsspec knows, or the client below it, raised it."""
-    frames = traceback.walk_tb(error.__traceback__)
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in frames] + [type(error).__module__]
-    return any(name.partition(".")[0] in _CLIENTS for name in modules)
+def of_store(error: BaseException) -> str | None:
+    """Return the URL that an exception of a store is about, or None if it is not a store's.
+
+    File systems and the clients below them raise anything; the innermost URL that was worked on is taken.
+    """
+    upath = sys.modules.get("upath")
+    modules, urls = [type(error).__module__], []
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        modules.append(frame.f_globals.get("__name__", ""))
+        urls += [one for one in frame.f_locals.values() if upath is not None and isinstance(one, upath.UPath)]
+    if not any(name.partition(".")[0] in _CLIENTS for name in modules):
+        return None
+    return str(urls[-1]) if urls else "a store"

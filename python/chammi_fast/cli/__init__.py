@@ -103,9 +103,10 @@ def main() -> None:
         complain("stopped by the keyboard.")
         sys.exit(130)
     except Exception as error:
-        from chammi_fast.urls import cause_of, is_of_store
+        from chammi_fast.urls import cause_of, of_store
 
-        if not is_of_store(error):
+        url = of_store(error)
+        if url is None:
             raise
-        complain(f"a store failed: {cause_of(error)}.")
+        complain(f"{url}: {cause_of(error)}.")
         sys.exit(NOTHING_DONE)

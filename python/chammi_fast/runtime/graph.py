@@ -14,7 +14,7 @@ from chammi_fast.errors import SpecError
 from chammi_fast.extras import require
 from chammi_fast.files import copy
 from chammi_fast.spec import METADATA_KEY, Spec, parse_spec
-from chammi_fast.urls import is_local
+from chammi_fast.urls import cause_of, is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +45,7 @@ def read_onnx(path: Path) -> tuple[ModelProto, str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SpecError(f"{path}: the model file cannot be read: {error.strerror}.") from None
+        raise SpecError(f"{path}: the model file cannot be read: {error.strerror or cause_of(error)}.") from None
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
