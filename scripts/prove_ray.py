@@ -39,7 +39,7 @@ import os, pathlib, signal, sys
 on = pathlib.Path(__file__).with_name("on")
 
 def audit(event, arguments):
-    if event == "open" and ".part-{POISONED:05d}.parquet." in str(arguments[0]) and on.exists():
+    if event == "open" and "part-{POISONED:05d}.parquet." in str(arguments[0]) and on.exists():
         os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(audit)
@@ -100,7 +100,7 @@ def cut_off(bench: Bench, nodes: Nodes) -> Record:
     done = run.wait_for(0.1)
     nodes.cut(node, off=True)
     time.sleep(CUT_S)
-    there, meanwhile = run.driver.poll() is None, len(list((run.out / ".run").glob("part-*")))
+    there, meanwhile = run.driver.poll() is None, len(list((run.out / ".run").glob("*part-*.parquet")))
     nodes.cut(node, off=False)
     found = {"shards_done_before": done, "shards_done_after": meanwhile, "seconds_cut_off": CUT_S}
     try:

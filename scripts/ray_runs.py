@@ -63,7 +63,7 @@ class Run:
     def wait_for(self, share: float) -> int:
         """Wait until a share of the shards is done; return how many are."""
         while True:
-            done = len(list((self.out / ".run").glob("part-*")))
+            done = len(list((self.out / ".run").glob("*part-*.parquet")))
             if done >= share * self.bench.shards:
                 return done
             if self.driver.poll() is not None:

@@ -27,6 +27,7 @@ import chammi_fast
 from chammi_fast import RayExecutor
 from chammi_fast.choosing import find_files
 from chammi_fast.cli import app
+from chammi_fast.cluster.crew import ended
 from chammi_fast.cluster.hands import Share
 from chammi_fast.cluster.rates import Rates
 from chammi_fast.cluster.worker import Errand, Worker
@@ -298,6 +299,19 @@ def test_a_worker_refuses_what_is_not_its_run(screen: Path, tmp_path: Path) -> N
     assert f"isa {form['isa']} in place of sse9" in str(other)
 
 
+@pytest.mark.parametrize(
+    ("error", "at_fault"),
+    [
+        (ray.exceptions.ActorDiedError(), True),
+        (ray.exceptions.OutOfMemoryError("killed"), True),  # type: ignore[no-untyped-call]
+        (ray.exceptions.WorkerCrashedError(), True),
+        (ray.exceptions.ActorUnavailableError("cut off", b"0" * 16), False),
+    ],
+)
+def test_a_worker_that_ended_counts_and_one_that_is_cut_off_does_not(error: Exception, at_fault: bool) -> None:
+    assert ended(error, ray.exceptions) is at_fault
+
+
 class Paced(PlateWork):
     """A plate whose first well does not end before somebody reads the second one."""
 
@@ -363,6 +377,8 @@ def test_rates() -> None:
     for _ in range(9):
         rates.add("n0", 1, 20)
     assert rates.slow_s == 60
+    rates.workers["n3"] = 0
+    assert "n3" not in str(rates), "its workers are lost"
     few = Rates()
     few.add("b", 30, 2)
     few.add("a", 5000, 2)

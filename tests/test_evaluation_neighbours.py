@@ -277,6 +277,17 @@ def test_ordinary_features_are_settled_by_one_search(kind: str, metric: space.Me
     assert kind == "outliers" or len(asked) == 1
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_queries_at_the_centre_tie_as_others_do(seed: int) -> None:
+    # Rows that all but coincide: near the centre, scores are equal that float32 tells apart.
+    features = (np.random.default_rng(seed).integers(-2, 3, size=(90, 2)) * 1e-3 + 5).astype(np.float32)
+    world, references = Space(features, "cosine"), np.arange(20, 90)
+    found = nearest(world, np.arange(20), References.of(world, references, 8), 8)
+    for query in range(20):
+        order = np.lexsort((references, -world.score(np.full(70, query), references)))[:8]
+        assert found.rows[query].tolist() == references[order].tolist()
+
+
 @pytest.fixture
 def threads() -> Iterator[Any]:
     before = faiss.omp_get_max_threads()

@@ -13,7 +13,7 @@ from chammi_fast.cli import app
 from chammi_fast.errors import EvaluationError
 from chammi_fast.evaluation import Scores, evaluate, reading, stored
 from chammi_fast.evaluation.reading import Stored, npy_pieces
-from chammi_fast.evaluation.streaming import Room
+from chammi_fast.evaluation.streaming import Here, Room
 from score_cases import DataSet, expected_scores, random_chammi, random_data_set, write_chammi, write_csv, write_table
 
 if TYPE_CHECKING:
@@ -128,3 +128,9 @@ def test_the_command(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
     for file in ("predictions.parquet", "scores.json", "scores.csv"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "streamed" / file).read_bytes()
+
+
+def test_a_cluster_is_refused_where_nothing_is_sought(tmp_path: Path) -> None:
+    data, features = write_chammi(tmp_path, {"CP": random_data_set("CP", 5)})
+    with pytest.raises(EvaluationError, match="the classifier 'sgd' has none"):
+        evaluate(data, features, classifier="sgd", executor=Here())

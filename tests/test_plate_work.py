@@ -22,8 +22,9 @@ pytest.importorskip("onnxruntime")
 
 import chammi_fast
 from chammi_fast.embedding import EmbedSettings, merge
-from chammi_fast.errors import BackendError, ChannelError, ManifestError, OutputError
-from chammi_fast.images import CropSettings, Field, load_crops
+from chammi_fast.embedding.plate_work import PlateWork
+from chammi_fast.errors import BackendError, ChannelError, FileReadError, ManifestError, OutputError
+from chammi_fast.images import CropSettings, Field, ImageStatus, load_crops
 from chammi_fast.plates import Plate
 from chammi_fast.synthetic.plate import PlateDesign, synthesise_plate
 from chammi_fast.table import embedding_matrix, read_embeddings, read_errors
@@ -263,6 +264,9 @@ def test_rows_that_are_no_field_are_listed(copy: Path, reference: Path, tmp_path
     assert len(plate.rejected) == report.failed == len(errors) > 0
     assert {error["code"] for error in errors} == {"rejected"}
     assert all("load_data.csv, row " in error["cause"] for error in errors)
+    work = PlateWork(plate, CropSettings())
+    assert [key for key, _ in work.rejected(0)] == [error["key"] for error in errors]
+    assert not work.rejected(1)
 
 
 def test_edge_policy_skip_leaves_cells_out(screen: Path, reference: Path, tmp_path: Path) -> None:
@@ -406,3 +410,9 @@ def test_real_fields(shared_data: Path, tmp_path: Path, kind: str) -> None:
 def test_the_table_is_what_pycytominer_takes(reference: Path) -> None:
     names = parquet.read_schema(next(reference.glob("part-*.parquet"))).names
     assert [name for name in names if not name.startswith("Metadata_")] == ["key", "embedding"]
+
+
+def test_a_field_whose_cells_cannot_be_read_is_an_error() -> None:
+    error = ImageStatus("plate/A01/1", "cells", None, "there is no such file").error()
+    assert isinstance(error, FileReadError)
+    assert str(error) == "plate/A01/1: there is no such file"

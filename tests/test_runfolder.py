@@ -17,7 +17,7 @@ from pyarrow import parquet
 from chammi_fast.errors import OutputError, TableError
 from chammi_fast.hashing import table_sha256
 from chammi_fast.images import ImageStatus
-from chammi_fast.ledger import IDENTITY, finished
+from chammi_fast.ledger import IDENTITY, finished, write_shard
 from chammi_fast.runfolder import RunFolder
 from chammi_fast.table import make_errors, read_embeddings, read_errors
 
@@ -52,6 +52,16 @@ def fill(folder: Path, shards: range = range(3), **options: Any) -> None:
         one.finish()
 
 
+def fill_by_others(folder: Path) -> None:
+    """Have each shard done by two, of whom one is late, and did worse."""
+    with run(folder) as one:
+        for shard in one.todo:
+            entry = write_shard(folder, shard, part(shard), errors(f"bad{shard}"), f"first{shard}-")
+            one.enter(shard, entry)
+            write_shard(folder, shard, part(shard, rows=1), errors(f"bad{shard}", f"s{shard}r1"), f"late{shard}-")
+        one.finish()
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -72,6 +82,12 @@ def test_a_finished_run_is_a_table(tmp_path: Path, reference: dict[str, bytes]) 
         ("bad0", 0, 7), ("bad1", 1, 7), ("bad2", 2, 7),
     ]  # fmt: skip
     assert json.loads(reference["run.json"]) == record()
+
+
+def test_a_late_worker_changes_nothing(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    fill_by_others(tmp_path / "out")
+    assert files(tmp_path / "out") == reference
+    assert finished(tmp_path / "out").keys() == {0, 1, 2}
 
 
 def test_what_was_done_is_not_done_again(tmp_path: Path, reference: dict[str, bytes]) -> None:
@@ -122,14 +138,16 @@ def killed_after(moment: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         gc.collect()  # as the end of a process does, this lets go of the lock
 
 
-@pytest.mark.parametrize("moment", range(60))
+@pytest.mark.parametrize(
+    ("filling", "moment"), [(fill, moment) for moment in range(60)] + [(fill_by_others, moment) for moment in range(90)]
+)
 def test_a_run_that_is_stopped_at_any_step_ends_in_the_same_files(
-    tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, moment: int
+    tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, filling: Any, moment: int
 ) -> None:
     out = tmp_path / "out"
     with killed_after(moment, monkeypatch):
-        fill(out)
-    fill(out)
+        filling(out)
+    filling(out)
     left = {name: content for name, content in files(out).items() if not name.startswith(".")}
     assert left == reference
 

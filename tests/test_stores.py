@@ -27,8 +27,8 @@ import chammi_fast
 from chammi_fast import EmbeddingTable
 from chammi_fast.cli import app, main
 from chammi_fast.embedding import EmbedSettings, merge
-from chammi_fast.errors import ChammiFastError, ManifestError, OutputError
-from chammi_fast.files import listed, move, write_text
+from chammi_fast.errors import ChammiFastError, ManifestError, MissingExtraError, OutputError
+from chammi_fast.files import listed, make_folder, move, write_text
 from chammi_fast.model import load_model
 from chammi_fast.plates import open_plate
 from chammi_fast.remote import fetch
@@ -218,6 +218,8 @@ def test_what_the_store_refuses_is_one_sentence(data: Path, store: FlakyStore, t
         embed_table(f"{BUCKET}/nothing", tmp_path / "out")
     with pytest.raises(ChammiFastError, match=r"^s3://cells/nothing\.onnx: .*cannot be read"):
         load_model(f"{BUCKET}/nothing.onnx")
+    with pytest.raises(OutputError, match=r"^s3://cells/nothing\.json: the plan cannot be read: there is no such file"):
+        embed_table(data / "chammi", tmp_path / "out", plan=f"{BUCKET}/nothing.json")
     store.set(deny=("/cells/secret",))
     with pytest.raises(OutputError, match=r"^s3://cells/secret/.*access is denied\.$"):
         embed_table(data / "chammi", f"{BUCKET}/secret")
@@ -239,6 +241,7 @@ def test_what_the_store_refuses_is_one_sentence(data: Path, store: FlakyStore, t
         "embed --model demo --manifest s3://nobody/m.csv --channels CP --out s3://nobody/out",
         "evaluate --data s3://nobody/CHAMMI --features s3://nobody/out --out {0}/scores",
         "neighbours --queries s3://nobody/one --references s3://nobody/two --out {0}/near.parquet",
+        "evaluate --manifest s3://nobody/m.csv --features {0} --task-file s3://nobody/t.toml --out {0}/scores",
         "merge s3://nobody/1 s3://nobody/2 --out {0}/out",
         "profile --embeddings s3://nobody/out --out {0}/profiles",
     ],
@@ -283,6 +286,35 @@ def test_no_secret_is_in_what_is_written(data: Path, store: FlakyStore) -> None:
             assert KEY.encode() not in content
 
 
+def test_signed_urls_of_a_table_are_not_told(data: Path, store: FlakyStore, tmp_path: Path) -> None:
+    as_path(f"{BUCKET}/broken.png").write_bytes(b"no image")
+    good = csv.read_csv(data / "chammi/cells.csv")["file_path"][0].as_py()
+    signed = [f"{store.url}/cells/{name}?X-Amz-Signature=pass-word" for name in (f"data/chammi/{good}", "broken.png")]
+    table = pa.table({"file_path": signed, "channel_width": [160, 160]})
+    csv.write_csv(table, tmp_path / "cells.csv")
+    report = embed_table(tmp_path, tmp_path / "out")
+    assert (report.images, report.failed) == (2, 1)
+    assert report.first_cause.startswith(f"{store.url}/cells/broken.png?...: ")
+    with pytest.raises(ChammiFastError, match=r"cells/broken\.png\?\.\.\.: ") as refused:
+        embed_table(tmp_path, tmp_path / "strict", strict=True)
+    assert "pass-word" not in str(refused.value)
+
+
+def test_neighbours_lie_in_a_store(data: Path, store: FlakyStore, tmp_path: Path) -> None:
+    embed_table(data / "chammi", f"{BUCKET}/asked")
+    for out in (f"{BUCKET}/near/est.parquet", str(tmp_path / "nearest.parquet")):
+        done = CliRunner().invoke(app, ["neighbours", "--queries", f"{BUCKET}/asked", "--out", out, "--k", "2"])
+        assert done.exit_code == 0, done.output
+    assert as_path(f"{BUCKET}/near/est.parquet").read_bytes() == (tmp_path / "nearest.parquet").read_bytes()
+
+
+def test_a_container_of_azure_is_no_secret() -> None:
+    url = "abfss://cells@account.dfs.core.windows.net/x"
+    assert without_secrets(url) == url
+    with pytest.raises(MissingExtraError, match="needs the package"):
+        as_path(url)
+
+
 def test_file_urls_are_local_paths(data: Path, tmp_path: Path) -> None:
     assert as_path(f"file://{tmp_path}/x") == tmp_path / "x"
     embed_table(f"file://{data}/chammi", f"file://{tmp_path}/url")
@@ -303,6 +335,11 @@ def test_urls_with_secrets_are_refused(url: str, said: str) -> None:
         as_path(url)
     assert "pass-word" not in str(refused.value)
     assert "pass-word" not in without_secrets(f"cannot open '{url}'")
+
+
+def test_results_go_where_no_reader_meets_half_of_them() -> None:
+    with pytest.raises(OutputError, match=r"^http://127\.0\.0\.1:1/out: results go to local folders and stores"):
+        make_folder("http://127.0.0.1:1/out")
 
 
 def test_names_below_a_folder() -> None:

@@ -75,13 +75,17 @@ def make_folder(path: str | Path) -> Path:
     Raises
     ------
     OutputError
-        If it cannot be created or written to.
+        If it cannot be created or written to, or is neither local nor in a store of objects: others show files before
+        they are complete.
     """
     path = as_path(path)
+    if not is_local(path) and not _is_object_store(path):
+        raise OutputError(
+            f"{path}: results go to local folders and stores of objects (s3, gs, az): copy them there later."
+        )
     try:
-        if not _is_object_store(path):
-            path.mkdir(parents=True, exist_ok=True)
         if is_local(path):
+            path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
                 pass
         else:
@@ -227,7 +231,7 @@ def _strerror(path: Path, error: OSError) -> str:
 
 
 def _is_object_store(path: Path) -> bool:
-    return not is_local(path) and str(path).partition("://")[0].rpartition("::")[2] in OBJECT_STORES
+    return not is_local(path) and str(path).partition("://")[0].rpartition("::")[2] in (*OBJECT_STORES, "memory")
 
 
 def _pipe(path: Path, content: bytes) -> None:

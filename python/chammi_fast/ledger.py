@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -31,32 +31,52 @@ IDENTITY = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished shard: rows embedded, rows failed, and its part's SHA-256 and bytes (None: it was not noted)."""
+    """A finished shard.
+
+    Attributes
+    ----------
+    rows, failed : how many were embedded, and how many were not
+    sha256, bytes : of its part; bytes are None where they were not noted
+    attempt : what the names of its files begin with until they are published: of several who do a shard, some may be
+        taken for lost, and be late
+    """
 
     rows: int
     failed: int
     sha256: str
     bytes: int | None = field(default=None, compare=False)
+    attempt: str = field(default="", compare=False)
+
+    def part(self, shard: int) -> str:
+        """Return the name of its part in the folder of an unfinished run."""
+        return self.attempt + part_name(shard)
+
+    def errors(self, shard: int) -> str:
+        """Return the name of its file of failed rows there; there is none where none failed."""
+        return f"{self.attempt}errors-{shard:05d}.parquet"
 
 
-def write_shard(folder: Path, shard: int, part: pa.Table, errors: pa.Table) -> Entry:
+def write_shard(folder: Path, shard: int, part: pa.Table, errors: pa.Table, attempt: str = "") -> Entry:
     """Write a finished shard's embedded rows and its failed ones into an unfinished run's folder.
 
-    It belongs to the run when its entry is in the ledger (`RunFolder.enter`). Whoever writes a shard again, writes the
-    same bytes.
+    It belongs to the run when its entry is in the ledger (`RunFolder.enter`).
+
+    Parameters
+    ----------
+    attempt : see `Entry`
 
     Raises
     ------
     OutputError
         If it cannot be written.
     """
-    hidden = folder / RUN_FOLDER
-    with replacing(hidden / part_name(shard)) as temporary:
+    hidden, entry = folder / RUN_FOLDER, Entry(len(part), len(errors), "", 0, attempt)
+    with replacing(hidden / entry.part(shard)) as temporary:
         # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
         names = [name for name in part.column_names if not pa.types.is_fixed_size_list(part[name].type)]
         parquet.write_table(part, temporary, compression="zstd", use_dictionary=names)
-        entry = Entry(len(part), len(errors), file_sha256(temporary), temporary.stat().st_size)
-    write_errors(hidden, shard, errors.append_column("shard", pa.array([shard] * len(errors), pa.int64())))
+        entry = replace(entry, sha256=file_sha256(temporary), bytes=temporary.stat().st_size)
+    write_errors(hidden, shard, entry, errors.append_column("shard", pa.array([shard] * len(errors), pa.int64())))
     return entry
 
 
@@ -86,17 +106,12 @@ def finished(folder: Path) -> dict[int, Entry]:
     return entries
 
 
-def write_errors(hidden: Path, shard: int, errors: pa.Table) -> None:
+def write_errors(hidden: Path, shard: int, entry: Entry, errors: pa.Table) -> None:
     """Write a shard's failed rows into the hidden folder of an unfinished run."""
     if not len(errors):
         return  # the ledger says that there are none
-    with replacing(hidden / errors_name(shard)) as temporary:
+    with replacing(hidden / entry.errors(shard)) as temporary:
         parquet.write_table(errors.cast(ERRORS_SCHEMA), temporary)
-
-
-def errors_name(shard: int) -> str:
-    """Return the name of a shard's file of failed rows."""
-    return f"errors-{shard:05d}.parquet"
 
 
 def is_whole(path: Path, entry: Entry, size: int | None) -> bool:

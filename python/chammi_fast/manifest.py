@@ -22,7 +22,7 @@ from pyarrow import csv, parquet
 from chammi_fast.chammi import DATA_SETS
 from chammi_fast.errors import ManifestError
 from chammi_fast.files import source_of
-from chammi_fast.urls import as_path, below
+from chammi_fast.urls import as_path, below, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,7 +286,8 @@ def table_manifest(path: str | Path, *, root: str | Path | None = None, where: s
         table = select_rows(table, where)
     _check_rows(table, path, where)
     keys = _column(table, PATH_COLUMN, path)
-    found = as_path(root) if root is not None else _find_root(path, [str(key) for key in keys[:10].to_pylist()])
+    first = [str(key) for key in keys[:10].to_pylist() if not is_url(str(key))]
+    found = as_path(root) if root is not None else _find_root(path, first)
     return _manifest(table, name=path.stem, origin=path, root=found)
 
 

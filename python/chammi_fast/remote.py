@@ -90,7 +90,7 @@ def probe_any(path: str) -> ImageInfo:
     try:
         return probe(fetched)
     except DecodeError as error:
-        raise replace(ImageStatus.of(error), path=path).error() from None
+        raise replace(ImageStatus.of(error), path=without_secrets(path)).error() from None
 
 
 def check_protocols(paths: Sequence[str]) -> None:
@@ -136,7 +136,7 @@ def _read(plan: StreamPlan, first: int, fetches: dict[int, Future[bytes | ImageS
             fetched = b""
         sources[place] = fetched
     (batch,) = _open(plan, sources, first, 0)
-    named = (replace(one, path=path) for one, path in zip(batch.status, paths, strict=True))
+    named = (replace(one, path=without_secrets(path)) for one, path in zip(batch.status, paths, strict=True))
     return Batch(batch.images, tuple(failures.get(place, one) for place, one in enumerate(named)))
 
 

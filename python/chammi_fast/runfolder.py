@@ -15,7 +15,7 @@ import fcntl
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
@@ -37,7 +37,6 @@ from chammi_fast.files import (
 from chammi_fast.ledger import (
     IDENTITY,
     Entry,
-    errors_name,
     is_whole,
     read_entries,
     read_record,
@@ -143,8 +142,8 @@ class RunFolder:
 
     def adopt(self, shard: int, entry: Entry, folder: Path, errors: pa.Table) -> None:
         """Keep a shard that was finished in another folder, as it is there."""
-        copy(folder / part_name(shard), self._hidden / part_name(shard))
-        write_errors(self._hidden, shard, errors)
+        copy(folder / part_name(shard), self._hidden / entry.part(shard))
+        write_errors(self._hidden, shard, entry, errors)
         self.enter(shard, entry)
 
     def enter(self, shard: int, entry: Entry) -> None:
@@ -165,9 +164,9 @@ class RunFolder:
 
     def part(self, shard: int) -> Path:
         """Return the file of a finished shard."""
-        hidden = self._hidden / part_name(shard)
         # One that the ledger lacks is of a run that was stopped between the two.
-        return hidden if shard in self._fresh and hidden.exists() else self.folder / part_name(shard)
+        hidden = None if shard not in self._fresh else self._hidden / self._fresh[shard].part(shard)
+        return hidden if hidden is not None and hidden.exists() else self.folder / part_name(shard)
 
     def finish(self) -> None:
         """Publish the table, if something of it is new; drop it where no row could be embedded, unless `keep_empty`.
@@ -206,21 +205,21 @@ class RunFolder:
                 path.unlink()
         there = listed(self._hidden)  # a run that was stopped in its publication may have moved some
         with ThreadPoolExecutor(MOVERS, thread_name_prefix="chammi-fast-move") as movers:
-            list(movers.map(self._move, [name for name in map(part_name, self._fresh) if name in there]))
+            list(movers.map(self._move, [shard for shard, one in self._fresh.items() if one.part(shard) in there]))
         with replacing(self.folder / ERRORS_FILE) as temporary:
             parquet.write_table(errors, temporary)
-        self._save(self.folder / LEDGER_FILE, self.done)
+        self._save(self.folder / LEDGER_FILE, {shard: replace(one, attempt="") for shard, one in self.done.items()})
         write_text(self.folder / RUN_FILE, self._text())
         self._discard()
         self._fresh = {}
 
-    def _move(self, name: str) -> None:
-        move(self._hidden / name, self.folder / name)
+    def _move(self, shard: int) -> None:
+        move(self._hidden / self._fresh[shard].part(shard), self.folder / part_name(shard))
 
     def _errors(self) -> pa.Table:
         """Join the failures of all shards in their order, those of new shards in place of older ones."""
         parts = [ERRORS_SCHEMA.empty_table()]
-        failing = [self._hidden / errors_name(shard) for shard, entry in self._fresh.items() if entry.failed]
+        failing = [self._hidden / entry.errors(shard) for shard, entry in self._fresh.items() if entry.failed]
         with ThreadPoolExecutor(MOVERS, thread_name_prefix="chammi-fast-errors") as readers:
             parts += readers.map(lambda path: parquet.read_table(source_of(path)), failing)
         if len(self._fresh) < len(self.done):
@@ -268,10 +267,10 @@ class RunFolder:
         published, hidden = listed(self.folder), listed(self._hidden)
         good = {}
         for shard, entry in sorted(entries.items()):
-            name = part_name(shard)
-            ours = shard in self._fresh and name in hidden
-            folder, there = (self._hidden, hidden) if ours else (self.folder, published)
-            if is_whole(folder / name, entry, there.get(name)):
+            path, size = self.folder / part_name(shard), published.get(part_name(shard))
+            if shard in self._fresh and entry.part(shard) in hidden:
+                path, size = self._hidden / entry.part(shard), hidden[entry.part(shard)]
+            if is_whole(path, entry, size):
                 good[shard] = entry
         return good
 
@@ -282,7 +281,10 @@ class RunFolder:
         self._save_from = now + (now - begun) * (1 / _SAVING - 1)
 
     def _save(self, path: Path, entries: dict[int, Entry]) -> None:
-        shards = {f"{shard:05d}": vars(entry) for shard, entry in sorted(entries.items())}
+        shards = {
+            f"{shard:05d}": {name: value for name, value in vars(entry).items() if value != ""}
+            for shard, entry in sorted(entries.items())
+        }
         write_text(path, json.dumps({"format_version": 1, "shards": shards}, indent=1) + "\n")
 
     def _take_lock(self) -> IO[str] | None:

@@ -14,7 +14,8 @@ from chammi_fast.errors import ManifestError, MissingExtraError
 from chammi_fast.extras import require
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
-_USER = re.compile(r"(://)[^/@\s]*@")
+# Azure has the container there.
+_USER = re.compile(r"(?i)(?<!abfs)(?<!abfss)(?<!wasb)(?<!wasbs)(://)[^/@\s]*@")
 _QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*")
 LOCAL = "file://"
 S3 = ("s3", "s3a")
@@ -67,6 +68,8 @@ def as_path(path: str | Path) -> Path:
         made = upath.UPath(path, **store_options(path))
         made.fs  # noqa: B018 - imports the package of the protocol
     except ValueError:
+        if path.partition("://")[0] in OBJECT_STORES:
+            raise MissingExtraError(f"{shown}: needs the package that brings its protocol to fsspec.") from None
         raise ManifestError(f"{shown}: no protocol that fsspec knows.") from None
     except ImportError as error:
         raise MissingExtraError(f"{shown}: needs another package: {error}.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated, Literal
 
 import typer
@@ -13,7 +12,7 @@ from chammi_fast.cli.console import console, memory_size, warn_of_mixed_installa
 def neighbours(
     *,
     queries: Annotated[str, typer.Option(help="Folder of an embedding table: whose neighbours are sought.")],
-    out: Annotated[Path, typer.Option(help="Parquet file for query, rank, neighbour and similarity.")],
+    out: Annotated[str, typer.Option(help="Parquet file for query, rank, neighbour and similarity.")],
     references: Annotated[
         str | None, typer.Option(help="Folder of the embedding table in which they are sought; by default the same.")
     ] = None,
@@ -52,6 +51,7 @@ def neighbours(
     from chammi_fast.embedding_table import EmbeddingTable
     from chammi_fast.evaluation.finding import SCHEMA, stream_neighbours
     from chammi_fast.files import make_folder, replacing
+    from chammi_fast.urls import as_path
 
     warn_of_mixed_installations()
     if ray_workers and ray is None:
@@ -68,10 +68,11 @@ def neighbours(
         threads=threads,
         executor=None if ray is None else RayExecutor(ray, workers=ray_workers),
     )
-    make_folder(out.parent)
+    file = as_path(out)
+    make_folder(file.parent)
     found = 0
-    with replacing(out) as temporary, parquet.ParquetWriter(temporary, SCHEMA) as file:
+    with replacing(file) as temporary, parquet.ParquetWriter(temporary, SCHEMA) as writer:
         for table in tables:
-            file.write_table(table)
+            writer.write_table(table)
             found += table.num_rows
     console().print(f"{found:,} neighbours of {len(asked):,} rows -> {out}", soft_wrap=True, markup=False)

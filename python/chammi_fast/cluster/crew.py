@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ SHARDS_AHEAD = 1
 """Shards that a worker has besides the one that it embeds."""
 
 QUARANTINED = "quarantined"
+_LONGEST_PAUSE_S = 60.0  # between two tries to start workers where they do not start
 _COUNT_S = 1.0  # between two counts of the nodes, which take long where there are many
 _LOOK_S = 5.0  # between two looks at those who are slow
 _TELL_S = 60.0
@@ -95,7 +97,7 @@ class Crew:
         self._rates = Rates()
         self._job, self._embedding_size = 0, 0
         self._tour: _Tour | None = None
-        self._failed_starts = 0
+        self._failed_starts, self._hire_from = 0, 0.0
         self._room, self._counted = 0, -_COUNT_S
         self._last_looked = self._last_told = time.monotonic()
 
@@ -139,6 +141,8 @@ class Crew:
 
     def _hire(self, shards: int) -> None:
         """Ask Ray for workers: as many as there is room for, and some more, which make an autoscaling cluster grow."""
+        if self._hands and self._failed_starts >= FAULTS and time.monotonic() < self._hire_from:
+            return
         there = sum(hand.place is not None for hand in self._hands)
         if time.monotonic() - self._counted >= _COUNT_S:
             self._room = sum(self._share.fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
@@ -171,6 +175,7 @@ class Crew:
             shard=shard,
             keys=again,
             older=None if again is None else tour.run.part(shard),
+            attempt=f"{uuid.uuid4().hex[:8]}-",
         )
         hand.ask(hand.actor.embed.remote(errand), shard)
 
@@ -225,16 +230,19 @@ class Crew:
         self._ray.kill(hand.actor)  # it may be cut off, and alive
         if hand.place is None:
             self._failed_starts += 1
+            self._hire_from = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0**self._failed_starts)
+            if self._failed_starts == FAULTS:
+                self._told(f"{FAULTS} workers could not be started, one after the other: {_said(error)}.")
             # Several may have been sent to a node that was lost, as long as Ray has not noticed it.
             if self._failed_starts >= FAULTS and not any(one.place for one in self._hands):
                 raise ClusterError(f"workers cannot be started: {_said(error)}.")
             return
         self._rates.workers[hand.address] -= 1
-        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-        node_lost = hand.place.node not in alive or not isinstance(error, self._ray.exceptions.ActorDiedError)
+        alive = any(node["NodeID"] == hand.place.node and node["Alive"] for node in self._ray.nodes())
+        why = _said(error) if alive and ended(error, self._ray.exceptions) else ""
         if self._tour is not None:
             for shard in reversed(hand.shards):
-                self._reconsider(self._tour, shard, "" if node_lost else _said(error), hand.address)
+                self._reconsider(self._tour, shard, why, hand.address)
 
     def _reconsider(self, tour: _Tour, shard: int, why: str, address: str) -> None:
         """Have the shard of a lost worker embedded elsewhere, unless too many ended with it; `why` is the worker's."""
@@ -255,10 +263,10 @@ class Crew:
         keys, rows = work.outline(shard)
         part = make_part([], rows, np.empty((0, tour.embedding_size), self._order.settings.store))
         if tour.only is not None:
-            wanted = tour.only.get(shard, set())
+            wanted = tour.only.get(shard, set()) - {key for key, _ in work.rejected(shard)}
             keys, part = sorted(wanted), parquet.read_table(source_of(tour.run.part(shard)))
         status = ImageStatus(work.name, QUARANTINED, None, f"its shard ended {FAULTS} workers: {why}")
-        tour.run.write(shard, part, make_errors([(key, status) for key in keys]))
+        tour.run.write(shard, part, make_errors([*work.rejected(shard), *((key, status) for key in keys)]))
         tour.first_cause = tour.first_cause or f"{work.name}: {status.cause}"
         self._count(tour, shard)
 
@@ -306,6 +314,11 @@ class Crew:
                 begun = 0.0
                 gpus = f" and {self._share.gpus} GPU" if self._share.gpus else ""
                 self._told(f"waiting for a node with {self._share.cpus} free processors{gpus}.")
+
+
+def ended(error: Exception, errors: Any) -> bool:
+    """Whether a worker ended, as Ray says (`ray.exceptions`); or else it is that nobody can reach it."""
+    return not isinstance(error, (errors.ActorUnavailableError, errors.NodeDiedError))
 
 
 def _said(error: Exception) -> str:

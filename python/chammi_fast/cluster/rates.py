@@ -47,10 +47,12 @@ class Rates:
 
     def __str__(self) -> str:
         rates = {
-            address: images / self.seconds[address] * self.workers.get(address, 1)
+            address: images / self.seconds[address] * (self.workers.get(address) or 1)
             for address, images in self.images.items()
             if self.seconds[address] > 0
         }
+        there = {address: rate for address, rate in rates.items() if self.workers.get(address, 1)}
+        rates = there or rates  # those whose workers are lost say nothing of the rest of a run
         if not rates:
             return "no shard is done yet"
         ordered = sorted(rates.items(), key=lambda one: (one[1], one[0]))

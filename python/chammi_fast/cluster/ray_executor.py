@@ -35,8 +35,7 @@ class RayExecutor:
 
     Parameters
     ----------
-    address : of the cluster, as `ray.init` takes it: "auto" for the one that this machine belongs to, "host:port", or
-        "ray://host:port"
+    address : of the cluster, as `ray.init` takes it: "auto" for the one that this machine belongs to, or "host:port"
     workers : at most so many; 0 for as many as the cluster has room for, whatever it grows to
     cpus : processors of each worker; 0 for the `threads` that are asked for, or else the node's: all of the smallest
         node, or a GPU's share of them
@@ -106,6 +105,8 @@ def connected(address: str) -> Iterator[ModuleType]:
     if ray.is_initialized():
         yield ray
         return
+    if "://" in address:
+        raise ClusterError(f"'{address}' is no address of a cluster that a run can join: name HOST:PORT, or auto.")
     try:
         _knock(address)
         ray.init(address=address, logging_level="ERROR", log_to_driver=False)
@@ -127,6 +128,6 @@ def _knock(address: str) -> None:
     OSError
         If nobody does.
     """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    host, _, port = address.rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S).close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chammi_fast.evaluation.streaming import Quest
 
 RETRIES = 3
-"""Times that Ray starts a task again whose worker or node is lost."""
+"""Times that a task is started again whose worker or node is lost."""
 
 _BLOCKS = 4  # of a task at most, so that reading ahead pays and a lost worker costs little
 _TASKS_PER_WORKER = 4
@@ -41,20 +41,33 @@ def search(ray: ModuleType, quest: Quest, share: Share, most: int) -> Found:
         If workers are lost again and again, or have another version of this package.
     """
     room = max(1, sum(share.fits(node["Resources"]) for node in ray.nodes() if node["Alive"]))
+    # Ray's own retries know no end where it is memory that a worker lacks.
     task = ray.remote(_search).options(
-        num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
+        num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0, scheduling_strategy="SPREAD"
     )
     shared, sizes = ray.put(quest), quest.part_sizes()
     rows = min(_BLOCKS * quest.block_rows, sum(sizes) // (_TASKS_PER_WORKER * room))
     waiting = deque(stretches(sizes, rows))
-    under_way: list[Any] = []
+    under_way: dict[Any, range] = {}
+    lost: Counter[range] = Counter()
     found = quest.nothing()
     try:
         while waiting or under_way:
             while waiting and len(under_way) < (most or _TASKS_PER_WORKER * room):
-                under_way.append(task.remote(shared, waiting.popleft(), share.cpus, str(Path.cwd()), __version__))
-            answered, under_way = ray.wait(under_way, num_returns=1)
-            found = found.merged(_answer(ray, answered[0]))
+                parts = waiting.popleft()
+                under_way[task.remote(shared, parts, share.cpus, str(Path.cwd()), __version__)] = parts
+            (answered, *_), _ = ray.wait(list(under_way), num_returns=1)
+            parts = under_way.pop(answered)
+            try:
+                found = found.merged(ray.get(answered))
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except ray.exceptions.RayError as error:
+                lost[parts] += 1
+                if lost[parts] > RETRIES:
+                    why = next(line.strip() for line in f"{error}\nit is lost".splitlines() if line.strip())
+                    raise ClusterError(f"a search ended its workers {RETRIES + 1} times: {why.rstrip('.')}.") from None
+                waiting.appendleft(parts)
     finally:
         for one in under_way:
             ray.cancel(one)
@@ -82,14 +95,3 @@ def _search(quest: Quest, parts: range, threads: int, folder: str, version: str)
     with contextlib.suppress(OSError):  # a table of an absolute path or a URL does not need it
         os.chdir(folder)
     return quest.search(parts, threads)
-
-
-def _answer(ray: ModuleType, task: Any) -> Found:
-    try:
-        answer: Found = ray.get(task)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ClusterError(f"a search ended its workers {RETRIES + 1} times: {lines[0].rstrip('.')}.") from None
-    return answer

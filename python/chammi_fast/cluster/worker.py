@@ -49,6 +49,7 @@ class Errand:
     shard : its number
     keys : of the rows that are to be embedded again; None for all rows
     older : file of the shard as it was embedded before, where `keys` is given
+    attempt : what tells its files from those of others who embed the shard (`chammi_fast.ledger.Entry`)
     """
 
     job: int
@@ -58,6 +59,7 @@ class Errand:
     shard: int
     keys: set[str] | None = None
     older: Path | None = None
+    attempt: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Worker:
                 "nodes of one kind, or set CHAMMI_FAST_ISA to what all of them have and start again."
             )
         self._check_folder(errand)
-        sink = _Sink(errand.folder, errand.older)
+        sink = _Sink(errand)
         only = None if errand.keys is None else {errand.shard: errand.keys}
         cause = embedder.fill([errand.shard], sink, only)
         (entry,) = sink.entries
@@ -151,14 +153,14 @@ class Worker:
 class _Sink:
     """The files of one shard; the driver enters it into the ledger."""
 
-    def __init__(self, folder: Path, older: Path | None) -> None:
-        self._folder, self._older = folder, older
+    def __init__(self, errand: Errand) -> None:
+        self._errand = errand
         self.entries: list[Entry] = []
 
     def write(self, shard: int, part: pa.Table, errors: pa.Table) -> None:
-        self.entries.append(write_shard(self._folder, shard, part, errors))
+        self.entries.append(write_shard(self._errand.folder, shard, part, errors, self._errand.attempt))
 
     def part(self, shard: int) -> Path:
-        if self._older is None:
+        if self._errand.older is None:
             raise RuntimeError(f"shard {shard} was not embedded before")
-        return self._older
+        return self._errand.older

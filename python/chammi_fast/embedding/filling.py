@@ -21,6 +21,7 @@ from chammi_fast.embedding.settings import Pace
 from chammi_fast.files import source_of
 from chammi_fast.runtime.form import describe
 from chammi_fast.table import KEY_COLUMN, make_errors, make_part
+from chammi_fast.urls import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -223,7 +224,7 @@ class _Filling:
         for key, status in batch.failures:
             if self.settings.strict:
                 raise status.error()
-            self.first_cause = self.first_cause or f"{key}: {status.cause}"
+            self.first_cause = self.first_cause or f"{without_secrets(key)}: {status.cause}"
         self._batches.append(batch)
         self.steps += piece.steps
         if piece.last:

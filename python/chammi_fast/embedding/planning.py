@@ -16,7 +16,7 @@ from chammi_fast.ledger import recorded
 from chammi_fast.runtime import AUTO, Form
 from chammi_fast.runtime.accuracy import Accuracy
 from chammi_fast.runtime.choice import Candidate, Choice
-from chammi_fast.urls import as_path
+from chammi_fast.urls import as_path, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,7 +138,7 @@ def _planned(files: Files, jobs: Sequence[Job], settings: EmbedSettings) -> Choi
     try:
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
     except OSError as error:
-        raise OutputError(f"{path}: the plan cannot be read: {error.strerror}.") from None
+        raise OutputError(f"{path}: the plan cannot be read: {error.strerror or cause_of(error)}.") from None
     except msgspec.DecodeError as error:
         raise OutputError(f"{path}: is not a plan that chammi-fast plan wrote: {error}.") from None
     choice = _taken(files, settings.wish, plan.model_sha256, msgspec.to_builtins(plan), plan.accuracy)

@@ -106,6 +106,10 @@ class PlateWork:
         """Return the keys of a shard's fields, and the columns of cells."""
         return [self._plate.field(index).key for index in self._units[shard].fields], self._no_rows()
 
+    def rejected(self, shard: int) -> Sequence[tuple[str, ImageStatus]]:
+        """Return the rows of the plate's table that are no field, with the first shard."""
+        return () if shard else self._rejected
+
     def settings(self) -> dict[str, Any]:
         """Return what else decides the table."""
         return {"crops": asdict(self._crops)}
@@ -128,8 +132,9 @@ class PlateWork:
     def pieces(self, shards: Sequence[int], pace: Pace, only: dict[int, set[str]] | None) -> Iterator[Piece]:
         """Read the cells of some shards, in order; each of them ends with a piece that has no rows."""
         open_shards = deque(shards)
-        if self._rejected and 0 in shards:
-            yield replace(self._empty(0, pace, steps=0), failures=self._rejected)
+        for shard in shards:
+            if rejected := tuple(self.rejected(shard)):
+                yield replace(self._empty(shard, pace, steps=0), failures=rejected)
         for piece in self._read(shards, pace, only):
             while open_shards[0] != piece.shard:
                 yield self._end(open_shards.popleft(), pace)

@@ -19,6 +19,7 @@ from chammi_fast.hashing import sha256_of
 from chammi_fast.ledger import recorded
 from chammi_fast.runfolder import RunFolder
 from chammi_fast.table import KEY_COLUMN, embedding_matrix, read_errors
+from chammi_fast.urls import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,4 +116,4 @@ def _write_npy(path: Path, run: RunFolder, work: Work, size: int) -> None:
 
 def _first_cause(folder: Path) -> str:
     errors = read_errors(folder).slice(0, 1).to_pylist()
-    return f"{errors[0]['key']}: {errors[0]['cause']}" if errors else ""
+    return f"{without_secrets(errors[0]['key'])}: {errors[0]['cause']}" if errors else ""

@@ -85,6 +85,9 @@ class Work(Protocol):
     def outline(self, shard: int) -> tuple[Sequence[str], pa.Table]:
         """Return keys that stand for all of a shard's rows, and its columns without rows; nothing is read for it."""
 
+    def rejected(self, shard: int) -> Sequence[tuple[str, ImageStatus]]:
+        """Return what a shard lists as failed whatever becomes of its images."""
+
     def settings(self) -> dict[str, Any]:
         """Return what else decides the table: JSON."""
 
@@ -124,6 +127,10 @@ class ManifestWork:
     def outline(self, shard: int) -> tuple[Sequence[str], pa.Table]:
         """Return the keys of a shard's rows, and the manifest's columns."""
         return self.keys(shard), self._manifest.table.slice(0, 0)
+
+    def rejected(self, shard: int) -> Sequence[tuple[str, ImageStatus]]:  # noqa: ARG002 - there is none
+        """Return nothing: a manifest's rows are all there."""
+        return ()
 
     def settings(self) -> dict[str, Any]:
         """Return nothing: the manifest and the model say all."""

@@ -139,6 +139,8 @@ def evaluate(  # noqa: PLR0913 - the public face: each argument is one decision 
         folder = _folder(features if features is not None else as_path(str(data)) / "features")
         wanted = dict.fromkeys(rule.data_set for rule in benchmark.tasks)
         sources, skipped = chammi_sources(as_path(str(data)), folder, name, wanted)
+    if executor is not None and classifier != "knn":
+        raise EvaluationError(f"a cluster seeks neighbours, and the classifier '{classifier}' has none: leave it out.")
     with faiss_threads(threads), (executor or Here()).searching() as search:
         if executor is not None:
             method = replace(method, search=search)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from chammi_fast.errors import EvaluationError
-from chammi_fast.urls import as_path
+from chammi_fast.urls import as_path, cause_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +103,7 @@ def read_benchmark(path: str | Path) -> Benchmark:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise EvaluationError(f"{path}: cannot be read: {error.strerror}.") from None
+        raise EvaluationError(f"{path}: cannot be read: {error.strerror or cause_of(error)}.") from None
     return _parse(content, str(path), json=path.suffix.lower() == ".json")
 
 

@@ -163,7 +163,7 @@ def _search(
     """Return which queries the proposals settle, (Q,) bool, and what is found for these."""
     vectors = space.prepare(queries)
     distances, places = search(vectors, references.vectors, proposals)
-    near = distances <= _limits(vectors, distances[:, min(k, proposals) - 1])[:, None]
+    near = distances <= _limits(space, vectors, distances[:, min(k, proposals) - 1])[:, None]
     settled = ~near[:, -1] | (proposals == len(references))
     return settled, _decide(space, queries[settled], references.rows[places[settled]], near[settled], k)
 
@@ -175,16 +175,16 @@ def _nearest_by_mask(space: Space, queries: np.ndarray, references: References, 
     distances = (query**2).sum(axis=1)[:, None] + (reference**2).sum(axis=1)[None, :] - 2 * query @ reference.T
     distances[~allowed] = np.inf
     last = min(k, len(references)) - 1
-    near = allowed & (distances <= _limits(vectors, np.partition(distances, last, axis=1)[:, last])[:, None])
+    near = allowed & (distances <= _limits(space, vectors, np.partition(distances, last, axis=1)[:, last])[:, None])
     return _decide(space, queries, np.broadcast_to(references.rows, near.shape), near, k)
 
 
-def _limits(vectors: np.ndarray, best: np.ndarray) -> np.ndarray:
+def _limits(space: Space, vectors: np.ndarray, best: np.ndarray) -> np.ndarray:
     """Return the squared distances up to which a row may, after rounding, be no farther: (Q,) float64."""
     best = np.maximum(best.astype(np.float64), 0)
     lengths = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64) + _CANCELLED * vectors.shape[1]
     tolerance = TOLERANCE * max(1, vectors.shape[1] / _TOLERANCE_DIMENSIONS)
-    limits: np.ndarray = best + tolerance * (lengths + best)
+    limits: np.ndarray = best + tolerance * (lengths + best) + space.resolution
     return limits
 
 

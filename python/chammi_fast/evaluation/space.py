@@ -19,6 +19,8 @@ METRICS = ("cosine", "l2")
 # Bounds the float64 copies that a thread makes at a time: 256 Ki values are 2 MiB, which caches hold.
 _BLOCK_VALUES = 1 << 18
 _CENTRE_SAMPLE = 1024
+# Of a score, for each dimension: a few units in the last place of 1, the length of what the cosine compares.
+_ROUNDING = 1e-15
 
 
 class Space:
@@ -62,6 +64,11 @@ class Space:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @property
+    def resolution(self) -> float:
+        """Squared distance of prepared vectors up to which scores, rounded in float64, may tie."""
+        return _ROUNDING * self.features.shape[1] if self.metric == "cosine" else 0.0
 
     @property
     def zero_rows(self) -> np.ndarray:

@@ -71,4 +71,4 @@ class ImageStatus:
 
     def error(self) -> DecodeError:
         """Return the exception that reading this image alone would raise; for images that failed only."""
-        return _ERRORS[self.code](self.path, self.byte_offset, self.cause)
+        return _ERRORS.get(self.code, FileReadError)(self.path, self.byte_offset, self.cause)
