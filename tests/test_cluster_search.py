@@ -27,11 +27,12 @@ from chammi_fast.cluster.hands import Share
 from chammi_fast.cluster.search import search, stretches
 from chammi_fast.errors import ChammiFastError, ClusterError, EvaluationError
 from chammi_fast.evaluation.finding import TableQuest
+from chammi_fast.evaluation.streaming import unwatched
 from chammi_fast.table import make_part, part_name
 from score_cases import random_data_set, write_chammi
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from chammi_fast.evaluation.neighbours import Found
 
@@ -127,12 +128,14 @@ class Poisoned(TableQuest):
 
     seen: Path | None = None
 
-    def search(self, parts: Iterable[int], threads: int | None = None) -> Found:
+    def search(
+        self, parts: Iterable[int], threads: int | None = None, done: Callable[[int], None] = unwatched
+    ) -> Found:
         if 3 in parts and not (self.seen is not None and self.seen.exists()):
             if self.seen is not None:
                 self.seen.touch()
             os._exit(1)
-        return super().search(parts, threads)
+        return super().search(parts, threads, done)
 
 
 def test_lost_workers_are_replaced_by_ray(cluster: Any, cells: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from chammi_fast import EmbeddingTable, find_neighbours
 from chammi_fast.cli import app
 from chammi_fast.errors import ChammiFastError, EvaluationError, TableError
 from chammi_fast.evaluation import finding, streaming
+from chammi_fast.evaluation.finding import stream_neighbours
 from chammi_fast.evaluation.neighbours import References, nearest
 from chammi_fast.evaluation.space import Metric, Space
 from chammi_fast.evaluation.streaming import Room
@@ -228,6 +229,16 @@ def test_rows_that_cannot_be_compared(tmp_path: Path) -> None:
         find_neighbours(good, tmp_path / "nowhere")
 
 
+def test_progress_is_counted_in_queries(tmp_path: Path) -> None:
+    write(tmp_path / "cells", problem(5, 70, 3), [35, 35])
+    seen: list[tuple[int, int]] = []
+    tables = stream_neighbours(tmp_path / "cells", k=3, memory=4000, progress=lambda *now: seen.append(now))
+    assert sum(table.num_rows for table in tables) == 210
+    assert len(seen) > 4, "blocks of queries, each among blocks of references"
+    assert seen == sorted(seen)
+    assert seen[-1] == (70, 70)
+
+
 def test_the_command(tmp_path: Path) -> None:
     features = problem(5, 70, 3)
     plates = [row % 3 for row in range(70)]
@@ -245,6 +256,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     one, many = (EmbeddingTable(tmp_path / "cells", f"plate == {plate}") for plate in (1, 2))
     assert parquet.read_table(out).equals(find_neighbours(one, many, k=3, metric="l2", exclude_same=()))
+    refused = CliRunner().invoke(app, [*command, "--where", "plate == 7"])
+    assert str(refused.exception) == f"{tmp_path / 'cells'}: no rows where plate == 7."
     refused = CliRunner().invoke(app, [*command, "--memory", "much"])
     assert refused.exit_code == 2
     assert "such as 500MB or 2GB" in refused.output

@@ -28,13 +28,13 @@ from chammi_fast import EmbeddingTable
 from chammi_fast.cli import app, main
 from chammi_fast.embedding import EmbedSettings, merge
 from chammi_fast.errors import ChammiFastError, ManifestError, MissingExtraError, OutputError
-from chammi_fast.files import listed, make_folder, move, write_text
+from chammi_fast.files import files_below, listed, make_folder, move, write_text
 from chammi_fast.model import load_model
 from chammi_fast.plates import open_plate
 from chammi_fast.remote import fetch
 from chammi_fast.synthetic import synthesise
 from chammi_fast.synthetic.plate import PlateDesign, synthesise_plate
-from chammi_fast.urls import as_path, below, store_options, without_secrets
+from chammi_fast.urls import as_path, below, relative, store_options, without_secrets
 from flaky_store import KEY, SECRET, FlakyStore, flaky_store
 
 if TYPE_CHECKING:
@@ -298,6 +298,19 @@ def test_signed_urls_of_a_table_are_not_told(data: Path, store: FlakyStore, tmp_
     with pytest.raises(ChammiFastError, match=r"cells/broken\.png\?\.\.\.: ") as refused:
         embed_table(tmp_path, tmp_path / "strict", strict=True)
     assert "pass-word" not in str(refused.value)
+
+
+def test_crops_lie_in_a_store(data: Path, store: FlakyStore, tmp_path: Path) -> None:
+    plate = open_plate(f"{data}/plate/load_data.csv", locations=f"{data}/plate/locations")
+    for number, crops in enumerate((f"{BUCKET}/crops", str(tmp_path / "crops"))):
+        out, settings = tmp_path / str(number), EmbedSettings(**PLAIN)
+        chammi_fast.embed("demo", plate=plate, channels=CHANNELS, out=out, settings=settings, save=crops)
+    ours, theirs = (
+        {relative(one, at): one.read_bytes() for one in files_below(at)}
+        for at in map(as_path, (f"{BUCKET}/crops", str(tmp_path / "crops")))
+    )
+    assert ours == theirs
+    assert "crops.csv" in ours
 
 
 def test_neighbours_lie_in_a_store(data: Path, store: FlakyStore, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chammi_fast.cli.console import console, memory_size, warn_of_mixed_installations
+from chammi_fast.cli.console import console, image_progress, memory_size, warn_of_mixed_installations
 
 
 def neighbours(
@@ -49,6 +49,7 @@ def neighbours(
 
     from chammi_fast.cluster import RayExecutor
     from chammi_fast.embedding_table import EmbeddingTable
+    from chammi_fast.errors import TableError
     from chammi_fast.evaluation.finding import SCHEMA, stream_neighbours
     from chammi_fast.files import make_folder, replacing
     from chammi_fast.urls import as_path
@@ -57,22 +58,27 @@ def neighbours(
     if ray_workers and ray is None:
         raise typer.BadParameter("belongs to --ray.", param_hint="--ray-workers")
     size = memory_size(memory)
-    asked = EmbeddingTable(queries, where)
-    tables = stream_neighbours(
-        asked,
-        EmbeddingTable(references or queries, references_where),
-        k=k,
-        metric=metric,
-        exclude_same=[column.strip() for column in exclude_same.split(",") if column.strip()],
-        memory=size,
-        threads=threads,
-        executor=None if ray is None else RayExecutor(ray, workers=ray_workers),
-    )
+    asked, table = EmbeddingTable(queries, where), EmbeddingTable(references or queries, references_where)
+    for one, rows in ((asked, where), (table, references_where)):
+        if rows is not None and not len(one):
+            raise TableError(f"{one.folder}: no rows where {rows}.")
     file = as_path(out)
     make_folder(file.parent)
     found = 0
-    with replacing(file) as temporary, parquet.ParquetWriter(temporary, SCHEMA) as writer:
-        for table in tables:
-            writer.write_table(table)
-            found += table.num_rows
+    with image_progress("queries") as bar, replacing(file) as temporary:
+        tables = stream_neighbours(
+            asked,
+            table,
+            k=k,
+            metric=metric,
+            exclude_same=[column.strip() for column in exclude_same.split(",") if column.strip()],
+            memory=size,
+            threads=threads,
+            executor=None if ray is None else RayExecutor(ray, workers=ray_workers),
+            progress=lambda done, total: bar(asked.folder.name, done, total),
+        )
+        with parquet.ParquetWriter(temporary, SCHEMA) as writer:
+            for answer in tables:
+                writer.write_table(answer)
+                found += answer.num_rows
     console().print(f"{found:,} neighbours of {len(asked):,} rows -> {out}", soft_wrap=True, markup=False)

@@ -47,10 +47,11 @@ def synth(
         replicates=replicates,
         seed=seed,
     )
-    with image_progress() as progress:
+    with image_progress("fields") as progress:
         synthesise_plate(out, design, progress=lambda done, total: progress("fields", done, total))
-    fields = plates * wells * sites
-    console().print(f"{fields:,} fields of {plates} plates -> {out / 'load_data.csv'}", soft_wrap=True, markup=False)
+    fields, several = plates * wells * sites, "" if plates == 1 else "s"
+    made = f"{fields:,} fields of {plates} plate{several} -> {out / 'load_data.csv'}"
+    console().print(made, soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from chammi_fast.cluster.crew import Crew
 from chammi_fast.cluster.hands import Share
 from chammi_fast.cluster.search import search
 from chammi_fast.errors import ClusterError
+from chammi_fast.evaluation.streaming import unwatched
 from chammi_fast.extras import require
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from chammi_fast.embedding.executors import Team
     from chammi_fast.embedding.filling import Order
     from chammi_fast.evaluation.neighbours import Found
-    from chammi_fast.evaluation.streaming import Quest
+    from chammi_fast.evaluation.streaming import Quest, Search
 
 # Ray prints what its scheduler thinks of workers that wait for a node, which they are meant to do.
 _QUIET = {"RAY_SCHEDULER_EVENTS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -65,12 +66,15 @@ class RayExecutor:
                 crew.dismiss()
 
     @contextmanager
-    def searching(self) -> Iterator[Callable[[Quest], Found]]:
+    def searching(self) -> Iterator[Search]:
         """Connect to the cluster; what is yielded has parts of a table searched by tasks, and merges their answers."""
         with connected(self.address) as ray:
-            yield lambda quest: search(
-                ray, quest, self._share(ray, quest.threads or 0, may_use_gpus=True), self.workers
-            )
+
+            def searched(quest: Quest, done: Callable[[int], None] = unwatched) -> Found:
+                share = self._share(ray, quest.threads or 0, may_use_gpus=True)
+                return search(ray, quest, share, self.workers, done)
+
+            yield searched
 
     def _share(self, ray: ModuleType, threads: int, *, may_use_gpus: bool) -> Share:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from chammi_fast import __version__
 from chammi_fast.errors import ClusterError
+from chammi_fast.evaluation.streaming import unwatched
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     from chammi_fast.cluster.hands import Share
@@ -27,13 +28,14 @@ _BLOCKS = 4  # of a task at most, so that reading ahead pays and a lost worker c
 _TASKS_PER_WORKER = 4
 
 
-def search(ray: ModuleType, quest: Quest, share: Share, most: int) -> Found:
+def search(ray: ModuleType, quest: Quest, share: Share, most: int, done: Callable[[int], None] = unwatched) -> Found:
     """Find the nearest rows of all parts of the references.
 
     Parameters
     ----------
     share : what each task owns of its node
     most : tasks at a time; 0 for as many as the cluster has room for
+    done : called with how many more rows were searched
 
     Raises
     ------
@@ -60,6 +62,7 @@ def search(ray: ModuleType, quest: Quest, share: Share, most: int) -> Found:
             parts = under_way.pop(answered)
             try:
                 found = found.merged(ray.get(answered))
+                done(sum(sizes[part] for part in parts))
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except ray.exceptions.RayError as error:

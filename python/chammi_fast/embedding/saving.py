@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from chammi_fast.embedding.settings import Pace
 from chammi_fast.errors import OutputError
 from chammi_fast.files import make_folder, replacing
 from chammi_fast.images import Preprocess
+from chammi_fast.urls import cause_of, is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +58,7 @@ def save_crops(
             good = [i for i, one in enumerate(piece.status) if one.ok]
             names = [re.sub(r"[^A-Za-z0-9_.+/-]", "_", piece.keys[i]) + ".png" for i in good]
             paths = [folder / name for name in names]
-            for parent in {path.parent for path in paths}:
+            for parent in {path.parent for path in paths if is_local(path)}:
                 make_folder(parent)
             list(writers.map(_write, paths, piece.images[good]))
             rows = piece.rows.take(pa.array(good, pa.int64()))
@@ -76,7 +78,9 @@ def save_crops(
 def _write(path: Path, planes: np.ndarray) -> None:
     """Write (C, H, W) numbers from 0 to 1."""
     tape = np.rint(planes * 255).astype(np.uint8).transpose(1, 0, 2).reshape(planes.shape[1], -1)
+    png = io.BytesIO()
+    Image.fromarray(tape).save(png, "png", compress_level=1)
     try:
-        Image.fromarray(tape).save(path, compress_level=1)
+        path.write_bytes(png.getvalue())
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}.") from None
+        raise OutputError(f"{path}: cannot be written: {error.strerror or cause_of(error)}.") from None

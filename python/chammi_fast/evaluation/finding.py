@@ -24,11 +24,12 @@ from chammi_fast.evaluation.streaming import (
     fill_blocks,
     nearest_of_block,
     search_blocks,
+    unwatched,
 )
 from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from chammi_fast.evaluation.space import Metric
@@ -73,7 +74,9 @@ class TableQuest:
         """Return what an empty part gives."""
         return Found.nothing(len(self.features), self.k)
 
-    def search(self, parts: Iterable[int], threads: int | None = None) -> Found:
+    def search(
+        self, parts: Iterable[int], threads: int | None = None, done: Callable[[int], None] = unwatched
+    ) -> Found:
         """Find the nearest rows of some parts of the references.
 
         Raises
@@ -92,7 +95,7 @@ class TableQuest:
             return nearest_of_block(space, block, groups, self.k)
 
         blocks = fill_blocks(self.features, self._pieces(parts), self.block_rows)
-        return search_blocks(blocks, self.nothing(), self.metric, threads or self.threads, search)
+        return search_blocks(blocks, self.nothing(), self.metric, threads or self.threads, search, done)
 
     def _pieces(self, parts: Iterable[int]) -> Iterator[Piece]:
         """Read the references."""
@@ -177,8 +180,14 @@ def stream_neighbours(  # noqa: PLR0913 - as find_neighbours
     memory: int = MEMORY,
     threads: int | None = None,
     executor: Searcher | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[pa.Table]:
-    """Yield the table of `find_neighbours`, block by block of queries."""
+    """Yield the table of `find_neighbours`, block by block of queries.
+
+    Parameters
+    ----------
+    progress : called with the queries that are done, counted in part while they are searched for, and with all of them
+    """
     asked = _opened(queries)
     table = asked if references is None else _opened(references)
     if metric not in METRICS:
@@ -192,6 +201,13 @@ def stream_neighbours(  # noqa: PLR0913 - as find_neighbours
             "numbers cannot be compared."
         )
     room = Room.within(memory, asked.embedding_size, k)
+    asked_for, finished, block, searched = len(asked), 0, 0, 0
+
+    def done(rows: int) -> None:
+        nonlocal searched
+        searched += rows
+        progress(finished + block * searched // max(1, len(table)), asked_for)
+
     with (executor or Here()).searching() as search:
         for batch in _query_blocks(asked, exclude_same, room.queries):
             features = _finite(batch, asked).astype(np.float32)
@@ -201,7 +217,9 @@ def stream_neighbours(  # noqa: PLR0913 - as find_neighbours
                 raise EvaluationError(_no_direction(asked, keys[int(space.zero_rows[0])].as_py()))
             exclusion = Exclusion(exclude_same, batch, asked.folder) if exclude_same else None
             quest = TableQuest(features, table, k, metric, exclusion, room.references, threads)
-            yield _answer(space, keys, search(quest), table)
+            block, searched = len(features), 0
+            yield _answer(space, keys, search(quest, done), table)
+            finished += block
 
 
 def _opened(table: str | Path | EmbeddingTable) -> EmbeddingTable:

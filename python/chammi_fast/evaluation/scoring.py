@@ -25,13 +25,12 @@ from chammi_fast.evaluation.streaming import search_here
 from chammi_fast.evaluation.tasks import Plan, Task, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from chammi_fast.evaluation.benchmark import Benchmark
-    from chammi_fast.evaluation.neighbours import Found
     from chammi_fast.evaluation.sources import Source
-    from chammi_fast.evaluation.streaming import Quest
+    from chammi_fast.evaluation.streaming import Search
 
 ClassifierName = Literal["knn", "sgd"]
 CLASSIFIERS = ("knn", "sgd")
@@ -68,7 +67,7 @@ class Method:
     threads: int | None = None
     questions: Questions = field(default_factory=Questions)
     memory: int = ANY
-    search: Callable[[Quest], Found] | None = None
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("metric", METRICS), ("classifier", CLASSIFIERS)):

@@ -11,14 +11,14 @@ from chammi_fast.embedding_table import BATCH_ROWS
 from chammi_fast.evaluation.leaving_out import Members, nearest_allowed
 from chammi_fast.evaluation.neighbours import Found
 from chammi_fast.evaluation.space import similarity
-from chammi_fast.evaluation.streaming import Room, fill_blocks, search_blocks, search_here
+from chammi_fast.evaluation.streaming import Room, fill_blocks, search_blocks, search_here, unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from chammi_fast.evaluation.reading import Stored
     from chammi_fast.evaluation.space import Metric, Space
-    from chammi_fast.evaluation.streaming import Block, Quest
+    from chammi_fast.evaluation.streaming import Block, Search
     from chammi_fast.evaluation.tasks import Task
 
 
@@ -29,7 +29,7 @@ class StoredSpace:
     stored: Stored
     metric: Metric
     threads: int | None = None
-    search: Callable[[Quest], Found] = search_here
+    search: Search = search_here
 
     @property
     def zero_rows(self) -> np.ndarray:
@@ -108,7 +108,9 @@ class TaskQuest:
         """Return what an empty part gives."""
         return Found.nothing(len(self.features), self.k)
 
-    def search(self, parts: Iterable[int], threads: int | None = None) -> Found:
+    def search(
+        self, parts: Iterable[int], threads: int | None = None, done: Callable[[int], None] = unwatched
+    ) -> Found:
         """Find the nearest rows of some parts of the files."""
 
         def members(block: Block, chosen: np.ndarray) -> Members:
@@ -126,4 +128,4 @@ class TaskQuest:
             for numbers, features in self.stored.batches(min(self.block_rows, BATCH_ROWS), parts)
         )
         blocks = fill_blocks(self.features, pieces, self.block_rows)
-        return search_blocks(blocks, self.nothing(), self.metric, threads or self.threads, search)
+        return search_blocks(blocks, self.nothing(), self.metric, threads or self.threads, search, done)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 MEMORY = 1 << 30
 
 
+def unwatched(_: int) -> None:
+    """Take no notice of how many more rows were searched."""
+
+
 class Quest(Protocol):
     """Queries, and how their neighbours are found in the parts of a table; it can be pickled."""
 
@@ -43,14 +47,23 @@ class Quest(Protocol):
     def nothing(self) -> Found:
         """Return what an empty part gives."""
 
-    def search(self, parts: Iterable[int], threads: int | None = None) -> Found:
+    def search(
+        self, parts: Iterable[int], threads: int | None = None, done: Callable[[int], None] = unwatched
+    ) -> Found:
         """Find the nearest rows of some parts, by so many threads in place of those of the quest."""
+
+
+class Search(Protocol):
+    """Finds the nearest rows of all parts; `done` is called with how many more rows were searched."""
+
+    def __call__(self, quest: Quest, done: Callable[[int], None] = unwatched) -> Found:
+        """Find them."""
 
 
 class Searcher(Protocol):
     """Who searches the parts of a table: this process, or a cluster (`chammi_fast.RayExecutor`)."""
 
-    def searching(self) -> AbstractContextManager[Callable[[Quest], Found]]:
+    def searching(self) -> AbstractContextManager[Search]:
         """Return what finds the nearest rows of all parts, while the context lasts."""
 
 
@@ -58,14 +71,14 @@ class Here:
     """Searches all parts in this process."""
 
     @contextmanager
-    def searching(self) -> Iterator[Callable[[Quest], Found]]:
+    def searching(self) -> Iterator[Search]:
         """Return what finds the nearest rows of all parts."""
         yield search_here
 
 
-def search_here(quest: Quest) -> Found:
+def search_here(quest: Quest, done: Callable[[int], None] = unwatched) -> Found:
     """Find the nearest rows of all parts in this process."""
-    return quest.search(range(len(quest.part_sizes())))
+    return quest.search(range(len(quest.part_sizes())), done=done)
 
 
 Item = TypeVar("Item")
@@ -152,17 +165,24 @@ def _block(features: np.ndarray, held: list[tuple[np.ndarray, np.ndarray | None]
 
 
 def search_blocks(
-    blocks: Iterator[Block], found: Found, metric: Metric, threads: int | None, search: Callable[[Space, Block], Found]
+    blocks: Iterator[Block],
+    found: Found,
+    metric: Metric,
+    threads: int | None,
+    search: Callable[[Space, Block], Found],
+    done: Callable[[int], None] = unwatched,
 ) -> Found:
     """Merge what is found in each block into what was found before; the next block is read meanwhile.
 
     Parameters
     ----------
     search : finds places in the features of a block
+    done : called with how many more rows were searched
     """
     with faiss_threads(threads):
         for block in ahead(blocks):
             found = found.merged(block.named(search(Space(block.features, metric, threads), block)))
+            done(len(block.rows))
     return found
 
 
