@@ -197,5 +197,5 @@ def test_the_command_makes_a_plate(tmp_path: Path) -> None:
          "--compounds", "1", "--replicates", "2"],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert "6 fields of 1 plates" in done.output
+    assert "6 fields of 1 plate ->" in done.output
     assert len(load_data(tmp_path / "s")) == 6
