@@ -37,8 +37,8 @@ def part(shard: int, rows: int = 2, value: float = 0.0) -> pa.Table:
     return pa.table({"key": keys, "embedding": vectors})
 
 
-def errors(*keys: str) -> pa.Table:
-    return make_errors([(key, BAD) for key in keys])
+def errors(shard: int, *keys: str) -> pa.Table:
+    return make_errors(shard, [(key, BAD) for key in keys])
 
 
 def run(folder: Path, shards: range = range(3), **options: Any) -> RunFolder:
@@ -48,7 +48,7 @@ def run(folder: Path, shards: range = range(3), **options: Any) -> RunFolder:
 def fill(folder: Path, shards: range = range(3), **options: Any) -> None:
     with run(folder, shards, **options) as one:
         for shard in one.todo:
-            one.write(shard, part(shard), errors(f"bad{shard}"))
+            one.write(shard, part(shard), errors(shard, f"bad{shard}"))
         one.finish()
 
 
@@ -56,9 +56,11 @@ def fill_by_others(folder: Path) -> None:
     """Have each shard done by two, of whom one is late, and did worse."""
     with run(folder) as one:
         for shard in one.todo:
-            entry = write_shard(folder, shard, part(shard), errors(f"bad{shard}"), f"first{shard}-")
+            entry = write_shard(folder, shard, part(shard), errors(shard, f"bad{shard}"), f"first{shard}-")
             one.enter(shard, entry)
-            write_shard(folder, shard, part(shard, rows=1), errors(f"bad{shard}", f"s{shard}r1"), f"late{shard}-")
+            write_shard(
+                folder, shard, part(shard, rows=1), errors(shard, f"bad{shard}", f"s{shard}r1"), f"late{shard}-"
+            )
         one.finish()
 
 
@@ -93,7 +95,7 @@ def test_a_late_worker_changes_nothing(tmp_path: Path, reference: dict[str, byte
 def test_what_was_done_is_not_done_again(tmp_path: Path, reference: dict[str, bytes]) -> None:
     out = tmp_path / "out"
     with pytest.raises(RuntimeError), run(out) as one:
-        one.write(1, part(1), errors("bad1"))
+        one.write(1, part(1), errors(1, "bad1"))
         raise RuntimeError
     with pytest.raises(TableError, match="not finished"):
         read_embeddings(out)
@@ -158,7 +160,7 @@ def retry(folder: Path) -> None:
         one.reopen(one.failed())
         for shard in one.todo:
             assert len(parquet.read_table(one.part(shard))) == 2
-            one.write(shard, part(shard, rows=3), errors())
+            one.write(shard, part(shard, rows=3), errors(shard))
         one.finish()
 
 
@@ -207,7 +209,7 @@ def test_parts_in_one_folder_add_up(tmp_path: Path, reference: dict[str, bytes])
     with run(out, range(1)) as one:
         one.reopen(one.failed())
         assert one.todo == [0]
-        one.write(0, part(0), errors("bad0"))
+        one.write(0, part(0), errors(0, "bad0"))
         one.finish()
     assert files(out) == reference
 
@@ -217,7 +219,7 @@ def test_a_shard_that_is_opened_and_not_done_again_stays(tmp_path: Path, referen
     fill(out)
     with run(out) as one:
         one.reopen([0, 1])
-        one.write(1, part(1), errors("bad1"))
+        one.write(1, part(1), errors(1, "bad1"))
         one.finish()
     assert files(out) == reference
 
@@ -228,7 +230,7 @@ def test_a_part_of_a_run_is_published_without_rows(tmp_path: Path) -> None:
         for _ in range(2):
             with run(out, shards, keep_empty=True) as one:
                 for shard in one.todo:
-                    one.write(shard, part(shard, rows=0), errors("bad0"))
+                    one.write(shard, part(shard, rows=0), errors(shard, "bad0"))
                 one.finish()
             assert (out / "run.json").is_file()
             assert not (out / ".run").exists()
@@ -246,7 +248,7 @@ def test_a_damaged_shard_is_done_again(
         fill(out)
     else:
         with run(out) as one:
-            one.write(1, part(1), errors("bad1"))
+            one.write(1, part(1), errors(1, "bad1"))
     (out / ("part-00001.parquet" if finished else ".run/part-00001.parquet")).write_bytes(damage)
     with run(out) as one:
         assert one.todo == ([1] if finished else [0, 1, 2])
@@ -262,7 +264,7 @@ def test_another_run_is_refused_with_the_reason(tmp_path: Path, key: str, finish
         fill(out)
     else:
         with run(out) as one:
-            one.write(0, part(0), errors())
+            one.write(0, part(0), errors(0))
     before = files(out)
     what = "a table" if finished else "an unfinished run"
     with pytest.raises(OutputError, match=f"holds {what} of another {IDENTITY[key]}: .* --overwrite"):
@@ -284,7 +286,7 @@ def test_nothing_is_left_of_a_run_that_did_nothing(tmp_path: Path) -> None:
         raise RuntimeError
     with run(tmp_path / "out") as one:
         for shard in one.todo:
-            one.write(shard, part(shard, rows=0), errors(f"bad{shard}"))
+            one.write(shard, part(shard, rows=0), errors(shard, f"bad{shard}"))
         one.finish()
     assert list(tmp_path.iterdir()) == []
 
@@ -293,7 +295,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
     with run(tmp_path / "out") as one:
         with pytest.raises(OutputError, match="another run is writing"):
             run(tmp_path / "out")
-        one.write(0, part(0), errors())
+        one.write(0, part(0), errors(0))
 
 
 def test_failed_rows_are_tried_again(tmp_path: Path) -> None:
@@ -303,7 +305,7 @@ def test_failed_rows_are_tried_again(tmp_path: Path) -> None:
         one.reopen([1])
         assert one.todo == [1]
         assert len(parquet.read_table(one.part(1))) == 2
-        one.write(1, part(1, rows=3), errors())
+        one.write(1, part(1, rows=3), errors(1))
         one.finish()
     assert [row["key"] for row in read_errors(tmp_path).to_pylist()] == ["bad0", "bad2"]
     assert len(read_embeddings(tmp_path)) == 7
@@ -314,7 +316,7 @@ def test_a_second_try_that_is_stopped_goes_on(tmp_path: Path, listed: bool) -> N
     fill(tmp_path)
     with run(tmp_path) as one:
         one.reopen([1])
-        one.write(1, part(1, rows=3), errors())
+        one.write(1, part(1, rows=3), errors(1))
         if not listed:  # stopped between the part and the ledger
             (tmp_path / ".run" / "ledger.json").unlink()
     with run(tmp_path) as two:

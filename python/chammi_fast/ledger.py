@@ -76,7 +76,7 @@ def write_shard(folder: Path, shard: int, part: pa.Table, errors: pa.Table, atte
         names = [name for name in part.column_names if not pa.types.is_fixed_size_list(part[name].type)]
         parquet.write_table(part, temporary, compression="zstd", use_dictionary=names)
         entry = replace(entry, sha256=file_sha256(temporary), bytes=temporary.stat().st_size)
-    write_errors(hidden, shard, entry, errors.append_column("shard", pa.array([shard] * len(errors), pa.int64())))
+    write_errors(hidden, shard, entry, errors)
     return entry
 
 

@@ -45,8 +45,8 @@ from chammi_fast.ledger import (
 )
 from chammi_fast.table import (
     ERRORS_FILE,
-    ERRORS_SCHEMA,
     LEDGER_FILE,
+    NO_ERRORS,
     PART_PATTERN,
     PUBLISHING,
     RUN_FILE,
@@ -218,7 +218,7 @@ class RunFolder:
 
     def _errors(self) -> pa.Table:
         """Join the failures of all shards in their order, those of new shards in place of older ones."""
-        parts = [ERRORS_SCHEMA.empty_table()]
+        parts = [NO_ERRORS]
         failing = [self._hidden / entry.errors(shard) for shard, entry in self._fresh.items() if entry.failed]
         with ThreadPoolExecutor(MOVERS, thread_name_prefix="chammi-fast-errors") as readers:
             parts += readers.map(lambda path: parquet.read_table(source_of(path)), failing)

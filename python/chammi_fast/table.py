@@ -41,6 +41,8 @@ ERRORS_SCHEMA = pa.schema(
         ("shard", pa.int64()),
     ]
 )
+# Made of no arrays: those of Python's objects have pyarrow import pandas wherever that is installed.
+NO_ERRORS = pa.Table.from_batches([], ERRORS_SCHEMA)
 
 
 def has_table(folder: Path) -> bool:
@@ -106,7 +108,7 @@ def embedding_matrix(table: pa.Table) -> np.ndarray:
 def read_errors(folder: Path) -> pa.Table:
     """Read the failed images of a run: `key`, `code`, `byte_offset`, `cause`; no rows where none is recorded."""
     path = folder / ERRORS_FILE
-    return _read_parquet(path) if path.is_file() else ERRORS_SCHEMA.empty_table()
+    return _read_parquet(path) if path.is_file() else NO_ERRORS
 
 
 def _read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -144,12 +146,26 @@ def make_part(keys: Sequence[str], rows: pa.Table, vectors: np.ndarray) -> pa.Ta
     keys, rows : of the embedded images; N of each
     vectors : (N, D) float32 or float16
     """
-    flat = pa.array(vectors.ravel())
+    # Not by `pa.array`: see `NO_ERRORS`.
+    numbers = np.ascontiguousarray(vectors)
+    buffers = [None, pa.py_buffer(numbers)]
+    flat = pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), numbers.size, buffers)
     column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    return rows.add_column(0, KEY_COLUMN, pa.array(keys, pa.string())).append_column(EMBEDDING_COLUMN, column)
+    return rows.add_column(0, KEY_COLUMN, _strings(keys)).append_column(EMBEDDING_COLUMN, column)
 
 
-def make_errors(status: Sequence[tuple[str, ImageStatus]]) -> pa.Table:
+def _strings(texts: Sequence[str]) -> pa.StringArray:
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
+
+
+def make_errors(shard: int, status: Sequence[tuple[str, ImageStatus]]) -> pa.Table:
     """Make the table of a shard's failed rows: a key and what is wrong, each."""
-    rows = [{"key": key, "code": one.code, "byte_offset": one.byte_offset, "cause": one.cause} for key, one in status]
-    return pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA.remove(ERRORS_SCHEMA.get_field_index("shard")))
+    if not status:
+        return NO_ERRORS
+    rows = [
+        {"key": key, "code": one.code, "byte_offset": one.byte_offset, "cause": one.cause, "shard": shard}
+        for key, one in status
+    ]
+    return pa.Table.from_pylist(rows, ERRORS_SCHEMA)

@@ -1,4 +1,4 @@
-"""What all commands print with: one console, one progress bar, one way to complain."""
+"""What commands share: one console, one progress bar, one way to complain, and options that mean the same."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
+
+    from chammi_fast.cluster import RayExecutor
 
 SOME_FAILED = 1
 NOTHING_DONE = 2
@@ -38,6 +40,17 @@ def memory_size(text: str) -> int:
     if match is None or match[2] not in _UNITS:
         raise typer.BadParameter("name a size such as 500MB or 2GB.")
     return int(float(match[1]) * _UNITS[match[2]])
+
+
+def ray_executor(address: str | None, workers: int) -> RayExecutor | None:
+    """Return who works on the Ray cluster of ``--ray``, or None without one, which does without its imports."""
+    if address is None:
+        if workers:
+            raise typer.BadParameter("belongs to --ray: give it, too.", param_hint="--ray-workers")
+        return None
+    from chammi_fast.cluster import RayExecutor
+
+    return RayExecutor(address, workers=workers)
 
 
 def console() -> Console:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from chammi_fast.cli.console import SOME_FAILED, complain, console, image_progress, warn_of_mixed_installations
+from chammi_fast.cli.console import (
+    SOME_FAILED,
+    complain,
+    console,
+    image_progress,
+    ray_executor,
+    warn_of_mixed_installations,
+)
 from chammi_fast.cli.profile import profile_wells
 
 if TYPE_CHECKING:
@@ -141,7 +148,6 @@ def embed(
 
     From images to profiles of wells in one go: the same, with --profile profiles/
     """
-    from chammi_fast.cluster import RayExecutor
     from chammi_fast.embedding import EmbedSettings
     from chammi_fast.embedding import embed as run
     from chammi_fast.model import load_model
@@ -171,7 +177,7 @@ def embed(
     of_crops = {"crop-size": crop_size != 160, "edge": edge != "reflect", "scale": scale != "field"}
     of_crops |= {"neighbours": neighbours != "keep", "illumination": illumination != "auto"}
     _belong("plate", plate, {name: given or None for name, given in of_crops.items()})
-    _belong("ray", ray, {"ray-workers": ray_workers or None})
+    executor = ray_executor(ray, ray_workers)
     _belong("profile", profile, {"control": control, "replicates": replicates})
     if profile is not None and shard:
         raise typer.BadParameter(
@@ -194,7 +200,7 @@ def embed(
             crops=crops,
             save=save_crops,
             settings=settings,
-            executor=None if ray is None else RayExecutor(ray, workers=ray_workers),
+            executor=executor,
             progress=progress,
             told=complain,
         )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chammi_fast.cli.console import console, memory_size, warn_of_mixed_installations
+from chammi_fast.cli.console import console, memory_size, ray_executor, warn_of_mixed_installations
 
 
 def evaluate(
@@ -85,7 +85,6 @@ def evaluate(
 
     chammi-fast evaluate --manifest cells.csv --task-file tasks.toml --features features/ --out results/
     """
-    from chammi_fast.cluster import RayExecutor
     from chammi_fast.evaluation import compare as compare_results
     from chammi_fast.evaluation import evaluate as run
     from chammi_fast.evaluation import read_scores, scores_table, write_comparison, write_scores
@@ -94,8 +93,7 @@ def evaluate(
     from chammi_fast.urls import as_path
 
     warn_of_mixed_installations()
-    if ray_workers and ray is None:
-        raise typer.BadParameter("belongs to --ray.", param_hint="--ray-workers")
+    executor = ray_executor(ray, ray_workers)
     with results_folder(out) as folder:
         other = None if compare is None else read_scores(compare)
         scores = run(
@@ -119,7 +117,7 @@ def evaluate(
             allow_missing=allow_missing,
             name=name,
             memory=None if memory is None else memory_size(memory),
-            executor=None if ray is None else RayExecutor(ray, workers=ray_workers),
+            executor=executor,
         )
         comparison = None
         if compare is not None and other is not None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chammi_fast.cli.console import console, image_progress, memory_size, warn_of_mixed_installations
+from chammi_fast.cli.console import console, image_progress, memory_size, ray_executor, warn_of_mixed_installations
 
 
 def neighbours(
@@ -47,7 +47,6 @@ def neighbours(
     """
     from pyarrow import parquet
 
-    from chammi_fast.cluster import RayExecutor
     from chammi_fast.embedding_table import EmbeddingTable
     from chammi_fast.errors import TableError
     from chammi_fast.evaluation.finding import SCHEMA, stream_neighbours
@@ -55,8 +54,7 @@ def neighbours(
     from chammi_fast.urls import as_path
 
     warn_of_mixed_installations()
-    if ray_workers and ray is None:
-        raise typer.BadParameter("belongs to --ray.", param_hint="--ray-workers")
+    executor = ray_executor(ray, ray_workers)
     size = memory_size(memory)
     asked, table = EmbeddingTable(queries, where), EmbeddingTable(references or queries, references_where)
     for one, rows in ((asked, where), (table, references_where)):
@@ -74,7 +72,7 @@ def neighbours(
             exclude_same=[column.strip() for column in exclude_same.split(",") if column.strip()],
             memory=size,
             threads=threads,
-            executor=None if ray is None else RayExecutor(ray, workers=ray_workers),
+            executor=executor,
             progress=lambda done, total: bar(asked.folder.name, done, total),
         )
         with parquet.ParquetWriter(temporary, SCHEMA) as writer:

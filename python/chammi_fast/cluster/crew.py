@@ -266,7 +266,7 @@ class Crew:
             wanted = tour.only.get(shard, set()) - {key for key, _ in work.rejected(shard)}
             keys, part = sorted(wanted), parquet.read_table(source_of(tour.run.part(shard)))
         status = ImageStatus(work.name, QUARANTINED, None, f"its shard ended {FAULTS} workers: {why}")
-        tour.run.write(shard, part, make_errors([*work.rejected(shard), *((key, status) for key in keys)]))
+        tour.run.write(shard, part, make_errors(shard, [*work.rejected(shard), *((key, status) for key in keys)]))
         tour.first_cause = tour.first_cause or f"{work.name}: {status.cause}"
         self._count(tour, shard)
 

@@ -244,7 +244,8 @@ class _Filling:
         part = make_part(keys, rows, vectors)
         if self.only is not None:
             part = self._with_older(shard, part)
-        self.sink.write(shard, part, make_errors([failure for batch in batches for failure in batch.failures]))
+        failures = [failure for batch in batches for failure in batch.failures]
+        self.sink.write(shard, part, make_errors(shard, failures))
 
     def _with_older(self, shard: int, part: pa.Table) -> pa.Table:
         """Put rows that failed before in their places among those that did not; a row is there once."""

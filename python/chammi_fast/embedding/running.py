@@ -56,7 +56,8 @@ def embed_table(
         run.finish()
         if settings.npy and failed < total:
             _write_npy(job.folder / f"{order.files.named.path.stem}.npy", run, work, opened.embedding_size)
-    cause = cause or _first_cause(job.folder)
+    if failed and not cause:
+        cause = _first_cause(job.folder)
     return EmbedReport(
         work.name, job.folder, total, failed, before, time.perf_counter() - started, team.choice, first_cause=cause
     )

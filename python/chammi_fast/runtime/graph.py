@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -38,32 +39,42 @@ def read_onnx(path: Path) -> tuple[ModelProto, str]:
     SpecError
         If the file is missing, unreadable or not an ONNX network.
     """
-    onnx = require("onnx", purpose=PURPOSE)
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    model, digest = _read(path)
+    from onnx.checker import ValidationError
     from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise SpecError(f"{path}: the model file cannot be read: {error.strerror or cause_of(error)}.") from None
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(content)
-    except DecodeError:
-        raise SpecError(f"{path}: is not an ONNX file, or is damaged.") from None
     if not model.graph.node or not model.graph.output:
         raise SpecError(f"{path}: is not an ONNX file: it holds no network.")
     external = {ExternalDataInfo(one).location for one in model.graph.initializer if uses_external_data(one)}
-    digest = hashlib.sha256(content)
     try:
         with _data_folder(path, external) as folder:
             load_external_data_for_model(model, str(folder))
             for name in sorted(external):
                 with (folder / name).open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+    except (OSError, ValueError, ValidationError) as error:
         raise SpecError(f"{path}: its external data cannot be read: {error}.") from None
     return model, digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[ModelProto, Any]:
+    """Read a file and begin the hash of it; a thread does what needs no Python while libraries are imported."""
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(path.read_bytes)
+        onnx = require("onnx", purpose=PURPOSE)
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+        try:
+            content = reading.result()
+        except OSError as error:
+            raise SpecError(f"{path}: the model file cannot be read: {error.strerror or cause_of(error)}.") from None
+        hashing = pool.submit(hashlib.sha256, content)
+        model = onnx.ModelProto()
+        try:
+            model.ParseFromString(content)
+        except DecodeError:
+            raise SpecError(f"{path}: is not an ONNX file, or is damaged.") from None
+        return model, hashing.result()
 
 
 @contextmanager
