@@ -27,7 +27,7 @@ import chammi_fast
 from chammi_fast import RayExecutor
 from chammi_fast.choosing import find_files
 from chammi_fast.cli import app
-from chammi_fast.cluster.crew import ended
+from chammi_fast.cluster.crew import has_ended
 from chammi_fast.cluster.hands import Share
 from chammi_fast.cluster.rates import Rates
 from chammi_fast.cluster.worker import Errand, Worker
@@ -309,7 +309,7 @@ def test_a_worker_refuses_what_is_not_its_run(screen: Path, tmp_path: Path) -> N
     ],
 )
 def test_a_worker_that_ended_counts_and_one_that_is_cut_off_does_not(error: Exception, at_fault: bool) -> None:
-    assert ended(error, ray.exceptions) is at_fault
+    assert has_ended(error, ray.exceptions) is at_fault
 
 
 class Paced(PlateWork):

@@ -150,6 +150,8 @@ def _find_out(
     files: Files, tasks: Sequence[Task], wish: Form, min_cosine: float, told: Callable[[str], None]
 ) -> Choice:
     forms = forms_of(files, wish)
+    if len(forms) == 1 and forms[0].precision == "fp32":  # nothing to compare, and no images to read for it
+        return Choice(Candidate(forms[0]))
     subjects = [_subject(files, task) for task in tasks]
     subjects = [subject for subject in subjects if len(subject.images)]
     if not subjects:  # the run will say what is wrong with its images

@@ -22,6 +22,9 @@ from chammi_fast.urls import OBJECT_STORES, as_path, cause_of, is_local
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+UNFINISHED = ".tmp"
+"""What names of files end with that are still being written; they begin with a dot."""
+
 
 def source_of(path: Path) -> Any:
     """Return what pyarrow reads a file from: a local path itself, or a store's file, opened and unpacked (.gz).
@@ -145,7 +148,7 @@ def copy(path: Path, target: Path) -> None:
         If it cannot be written.
     """
     if not is_local(path) and not is_local(target) and _system(path) == _system(target):
-        with _refused(target):
+        with refused(target):
             _system(path).cp_file(_name(path), _name(target))
         return
     with replacing(target) as temporary, path.open("rb") as source, temporary.open("wb") as copied:
@@ -194,14 +197,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = as_path(path)
     if not is_local(path):
-        with tempfile.TemporaryDirectory(prefix="chammi-fast-") as folder:
-            temporary = Path(folder) / path.name
-            yield temporary
-            with _refused(path):
-                _system(path).put_file(str(temporary), _name(path))
+        try:
+            with tempfile.TemporaryDirectory(prefix="chammi-fast-") as folder:
+                temporary = Path(folder) / path.name
+                yield temporary
+                with refused(path):
+                    _system(path).put_file(str(temporary), _name(path))
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {cause_of(error)}.") from None
         return
     # Machines that share a folder may have processes of one number.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
     try:
         yield temporary
         _sync(temporary)
@@ -219,7 +225,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 @contextmanager
-def _refused(path: Path) -> Iterator[None]:
+def refused(path: Path) -> Iterator[None]:
+    """Say of whatever is raised that a file cannot be written."""
     try:
         yield
     except Exception as error:

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from chammi_fast.errors import OutputError, TableError
 from chammi_fast.files import listed, replacing
 from chammi_fast.hashing import file_sha256
-from chammi_fast.table import ERRORS_SCHEMA, LEDGER_FILE, RUN_FILE, RUN_FOLDER, part_name
+from chammi_fast.table import ERRORS_FILE, ERRORS_SCHEMA, LEDGER_FILE, RUN_FILE, RUN_FOLDER, part_name, read_errors
 from chammi_fast.urls import cause_of, is_local
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 # What a run is known by, and how a difference in it is called.
@@ -72,9 +74,10 @@ def write_shard(folder: Path, shard: int, part: pa.Table, errors: pa.Table, atte
     """
     hidden, entry = folder / RUN_FOLDER, Entry(len(part), len(errors), "", 0, attempt)
     with replacing(hidden / entry.part(shard)) as temporary:
-        # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time.
+        # Embeddings do not repeat and hardly compress: dictionaries and strong codecs only cost time. Chunks, which are
+        # batches, would decide where pages and dictionaries end.
         names = [name for name in part.column_names if not pa.types.is_fixed_size_list(part[name].type)]
-        parquet.write_table(part, temporary, compression="zstd", use_dictionary=names)
+        parquet.write_table(part.combine_chunks(), temporary, compression="zstd", use_dictionary=names)
         entry = replace(entry, sha256=file_sha256(temporary), bytes=temporary.stat().st_size)
     write_errors(hidden, shard, entry, errors)
     return entry
@@ -85,9 +88,12 @@ def unfinished(folder: Path) -> dict[str, Any] | None:
     return read_record(folder / RUN_FOLDER / RUN_FILE)
 
 
-def recorded(folder: Path) -> dict[str, Any] | None:
-    """Return what ``run.json`` says of an unfinished run in a folder, or of the table there, or None."""
-    return unfinished(folder) or read_record(folder / RUN_FILE)
+def recorded(folder: Path, *, overwrite: bool = False) -> dict[str, Any] | None:
+    """Return what ``run.json`` says of an unfinished run in a folder, or of the table there, or None.
+
+    A table that is to be overwritten is not asked; a run that began to overwrite it is gone on with.
+    """
+    return unfinished(folder) or (None if overwrite else read_record(folder / RUN_FILE))
 
 
 def finished(folder: Path) -> dict[int, Entry]:
@@ -98,12 +104,38 @@ def finished(folder: Path) -> dict[int, Entry]:
     OutputError
         If a file is not as it was written.
     """
-    entries, there = read_entries(folder / LEDGER_FILE), listed(folder)
+    entries, there, failed = read_entries(folder / LEDGER_FILE), listed(folder), failed_rows(folder)
     for shard, entry in entries.items():
         path = folder / part_name(shard)
         if not is_whole(path, entry, there.get(path.name)):
             raise OutputError(f"{path}: is missing or damaged: start the run again to mend it.")
+        if failed.get(shard, 0) != entry.failed:
+            raise OutputError(f"{folder / ERRORS_FILE}: is missing or damaged: start the run again to mend it.")
     return entries
+
+
+def failed_rows(folder: Path) -> dict[int, int]:
+    """Count the failed rows of a published table: shard -> rows; none where their file is damaged."""
+    try:
+        counted = pc.value_counts(read_errors(folder)["shard"]).to_pylist()
+    except (TableError, KeyError):
+        return {}
+    return {one["values"]: one["counts"] for one in counted}
+
+
+def lists_failed(hidden: Path, shard: int, entry: Entry, there: Mapping[str, int]) -> bool:
+    """Whether a shard's failed rows are all in the hidden folder of an unfinished run; `there` are its files.
+
+    In a store a file is whole or not there.
+    """
+    path = hidden / entry.errors(shard)
+    if not entry.failed or (path.name in there and not is_local(path)):
+        return True
+    try:
+        rows: int = parquet.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException):
+        return False
+    return rows == entry.failed
 
 
 def write_errors(hidden: Path, shard: int, entry: Entry, errors: pa.Table) -> None:
@@ -143,7 +175,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     Raises
     ------
     OutputError
-        If a store does not give it.
+        If it cannot be read.
     TableError
         If it is damaged.
     """
@@ -151,8 +183,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and not is_local(path):
-            raise OutputError(f"{path}: cannot be read: {cause_of(error)}.") from None
-        raise TableError(f"{path}: cannot be read: remove the folder and start again.") from None
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {cause_of(error)}.") from None
+    except ValueError:
+        raise TableError(f"{path}: is damaged: remove the folder and start again.") from None
     return found if isinstance(found, dict) else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from chammi_fast.errors import DecodeError, ManifestError, MissingExtraError
 from chammi_fast.extras import require
 from chammi_fast.images import Batch, ImageInfo, ImageStatus, probe, stream_batches
-from chammi_fast.urls import ATTEMPTS, cause_of, is_url, store_options, without_secrets
+from chammi_fast.urls import cause_of, is_url, store_options, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FETCHERS = 16
 """Threads that wait for the network at the same time."""
+ATTEMPTS = 10
+"""How often a file is fetched, with growing pauses, before it is given up."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
 # What waiting does not mend. Stores raise OSError (EIO) for what they could not do now, dropped connections anything.
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ImportError)
@@ -170,7 +172,8 @@ def fetch(url: str) -> bytes | ImageStatus:
         reraise=True,
     )
     try:
-        system, path = fsspec.core.url_to_fs(url, **store_options(url))
+        system, path = fsspec.core.url_to_fs(url, **store_options(url, attempts=1))
+        system.retries = 1  # s3fs's own, which would be multiplied by ours
         return bytes(patience(system.cat_file, path))
     except FileNotFoundError:
         return ImageStatus(without_secrets(url), "missing", None, "there is no such file")

@@ -10,7 +10,6 @@ and finished shards are told by their sizes, as each of them was put there whole
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import time
@@ -24,10 +23,12 @@ from pyarrow import parquet
 
 from chammi_fast.errors import OutputError
 from chammi_fast.files import (
+    UNFINISHED,
     copy,
     listed,
     make_folder,
     move,
+    refused,
     remove_empty,
     remove_folder,
     replacing,
@@ -37,7 +38,9 @@ from chammi_fast.files import (
 from chammi_fast.ledger import (
     IDENTITY,
     Entry,
+    failed_rows,
     is_whole,
+    lists_failed,
     read_entries,
     read_record,
     write_errors,
@@ -101,9 +104,9 @@ class RunFolder:
         try:
             self._open()
         except BaseException:
-            self._unlock()
             if not set(listed(self._hidden)) - {LOCK}:
                 self._discard()
+            self._unlock()
             raise
 
     @property
@@ -141,10 +144,9 @@ class RunFolder:
         self.enter(shard, write_shard(self.folder, shard, part, errors))
 
     def adopt(self, shard: int, entry: Entry, folder: Path, errors: pa.Table) -> None:
-        """Keep a shard that was finished in another folder, as it is there."""
+        """Copy a shard that was finished in another folder, as it is there; to be entered (`enter`) after that."""
         copy(folder / part_name(shard), self._hidden / entry.part(shard))
         write_errors(self._hidden, shard, entry, errors)
-        self.enter(shard, entry)
 
     def enter(self, shard: int, entry: Entry) -> None:
         """Enter a shard into the ledger, whose files another process may have written (`write_shard`).
@@ -231,6 +233,9 @@ class RunFolder:
         return joined.take(order)
 
     def _open(self) -> None:
+        if is_local(self.folder):
+            for path in self.folder.glob(f".*{UNFINISHED}"):  # of a process that was killed; none writes there now
+                path.unlink(missing_ok=True)
         unfinished, published = read_record(self._hidden / RUN_FILE), read_record(self.folder / RUN_FILE)
         if published is None and unfinished is None and any(self.folder.glob(PART_PATTERN)):
             raise OutputError(f"{self.folder}: holds {PART_PATTERN} of another origin: name another folder.")
@@ -238,7 +243,8 @@ class RunFolder:
             self._fresh = read_entries(self._hidden / LEDGER_FILE)
             self._fresh = self._good(self._fresh)
         else:
-            self._clear()
+            # What a run that is dropped had begun to publish is no table, until this one is published in its place.
+            self._clear({LOCK} if unfinished is None else {LOCK, PUBLISHING})
         # A table that is being replaced is no longer asked about.
         replaced = (self._hidden / PUBLISHING).exists()
         if published is not None and self._is_same(published, "table", may_differ=replaced):
@@ -264,13 +270,18 @@ class RunFolder:
 
     def _good(self, entries: dict[int, Entry]) -> dict[int, Entry]:
         """Keep the shards whose files are as they were written."""
-        published, hidden = listed(self.folder), listed(self._hidden)
+        published, hidden, failed = listed(self.folder), listed(self._hidden), failed_rows(self.folder)
         good = {}
         for shard, entry in sorted(entries.items()):
             path, size = self.folder / part_name(shard), published.get(part_name(shard))
             if shard in self._fresh and entry.part(shard) in hidden:
                 path, size = self._hidden / entry.part(shard), hidden[entry.part(shard)]
-            if is_whole(path, entry, size):
+            lists = (
+                lists_failed(self._hidden, shard, entry, hidden)
+                if shard in self._fresh
+                else failed.get(shard, 0) == entry.failed
+            )
+            if lists and is_whole(path, entry, size):
                 good[shard] = entry
         return good
 
@@ -305,15 +316,17 @@ class RunFolder:
     def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()
+            remove_empty(self._hidden)  # network file systems keep the names of open files
 
-    def _clear(self) -> None:
-        for name in sorted(set(listed(self._hidden)) - {LOCK}):
+    def _clear(self, kept: set[str]) -> None:
+        for name in sorted(set(listed(self._hidden)) - kept):
             (self._hidden / name).unlink()
 
     def _discard(self) -> None:
         # First: what is left when this is stopped is then of no run, and is cleared by the next.
-        with contextlib.suppress(OSError):
-            (self._hidden / RUN_FILE).unlink()
+        for name in (RUN_FILE, PUBLISHING):  # readers heed the second, and are not to wait for ever
+            with refused(self.folder):
+                (self._hidden / name).unlink(missing_ok=True)
         remove_folder(self._hidden)
         if self._made:
             remove_empty(self.folder)  # unless the table is there

@@ -59,7 +59,10 @@ def part_paths(folder: Path) -> list[Path]:
         If there are none, or the run that writes them is not finished.
     """
     paths = sorted(folder.glob(PART_PATTERN))
-    if (folder / RUN_FOLDER / PUBLISHING).exists() or (not paths and (folder / RUN_FOLDER).exists()):
+    hidden = folder / RUN_FOLDER
+    unfinished = (hidden / PUBLISHING).exists() or (not paths and hidden.exists())
+    # Of a publication that ended between the two, the list may hold a part.
+    if unfinished or set(folder.glob(PART_PATTERN)) != set(paths):
         raise TableError(f"{folder}: its run is not finished: start the run again to finish it.")
     if not paths:
         raise TableError(f"{folder}: holds no {PART_PATTERN}.")

@@ -15,15 +15,15 @@ from chammi_fast.extras import require
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
 # Azure has the container there.
-_USER = re.compile(r"(?i)(?<!abfs)(?<!abfss)(?<!wasb)(?<!wasbs)(://)[^/@\s]*@")
+_USER = re.compile(r"(?i)(?<!abfs)(?<!abfss)(?<!wasb)(?<!wasbs)(://)[^/\s]*@")
 _QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*")
 LOCAL = "file://"
 S3 = ("s3", "s3a")
 # Their folders are beginnings of names: making one could make a bucket, and removing one could remove it.
 OBJECT_STORES = (*S3, "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "cos", "obs", "tos", "r2", "b2")
 _CLIENTS = {"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs", "upath"}
-ATTEMPTS = 10
-"""How often a store's request is tried, with growing pauses, before it fails."""
+S3_ATTEMPTS = 5
+"""How often S3's client tries a request, with growing pauses; s3fs has it do so five times."""
 
 
 def is_url(path: str) -> bool:
@@ -76,10 +76,10 @@ def as_path(path: str | Path) -> Path:
     return cast("Path", made)
 
 
-def store_options(url: str) -> dict[str, Any]:
+def store_options(url: str, attempts: int = S3_ATTEMPTS) -> dict[str, Any]:
     """Return what a store's file system is opened with: nothing remembered of its listings, and patience.
 
-    Settings of the user's (``AWS_RETRY_MODE``, ``AWS_MAX_ATTEMPTS``, fsspec's configuration) come first.
+    Settings of the user's (``AWS_RETRY_MODE``, ``AWS_MAX_ATTEMPTS``, fsspec's configuration) come before `attempts`.
     """
     protocol = url.partition("://")[0]
     if protocol not in S3:
@@ -88,7 +88,7 @@ def store_options(url: str) -> dict[str, Any]:
     options: dict[str, Any] = {"use_listings_cache": False, "max_concurrency": 1}
     said = require("fsspec", purpose="reading and writing URLs").config.conf.get(protocol, {})
     if "config_kwargs" not in said and not {"AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"} & set(os.environ):
-        options["config_kwargs"] = {"retries": {"mode": "standard", "max_attempts": ATTEMPTS}}
+        options["config_kwargs"] = {"retries": {"mode": "standard", "total_max_attempts": attempts}}
     return options
 
 

@@ -106,7 +106,13 @@ class Crew:
         files, jobs, settings = self._order.files, self._order.jobs, self._order.settings
         choice = known_choice(files, jobs, settings, self._told)
         if choice is None:
-            choice, sentences = self._ask("choose")
+            try:
+                choice, sentences = self._ask("choose")
+            except ClusterError as error:
+                raise ClusterError(
+                    f"{str(error).rstrip('.')}; they tried ways to run the network on a table's first images: "
+                    "--backend onnxruntime --precision fp32 needs no trial."
+                ) from None
             for sentence in sentences:
                 self._told(sentence)
         taken = replace(choice.taken, form=replace(choice.taken.form, threads=self._share.cpus))
@@ -224,8 +230,8 @@ class Crew:
         tour.steps += self._order.jobs[self._job].work.steps([shard])
         tour.progress(tour.steps)
 
-    def _lose(self, hand: Hand, error: Exception) -> None:
-        """Go on without a worker; its shard is embedded by another."""
+    def _lose(self, hand: Hand, error: Exception) -> str:
+        """Go on without a worker; its shard is embedded by another. Return why it ended, "" if its node is lost."""
         self._hands.remove(hand)
         self._ray.kill(hand.actor)  # it may be cut off, and alive
         if hand.place is None:
@@ -236,13 +242,14 @@ class Crew:
             # Several may have been sent to a node that was lost, as long as Ray has not noticed it.
             if self._failed_starts >= FAULTS and not any(one.place for one in self._hands):
                 raise ClusterError(f"workers cannot be started: {_said(error)}.")
-            return
+            return ""
         self._rates.workers[hand.address] -= 1
         alive = any(node["NodeID"] == hand.place.node and node["Alive"] for node in self._ray.nodes())
-        why = _said(error) if alive and ended(error, self._ray.exceptions) else ""
+        why = _said(error) if alive and has_ended(error, self._ray.exceptions) else ""
         if self._tour is not None:
             for shard in reversed(hand.shards):
                 self._reconsider(self._tour, shard, why, hand.address)
+        return why
 
     def _reconsider(self, tour: _Tour, shard: int, why: str, address: str) -> None:
         """Have the shard of a lost worker embedded elsewhere, unless too many ended with it; `why` is the worker's."""
@@ -289,16 +296,17 @@ class Crew:
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         """Have any worker do something; another does if it is lost."""
-        for _ in range(FAULTS):
+        ended: list[str] = []
+        while len(ended) < FAULTS:
             hand = self._anybody()
             try:
                 return self._ray.get(getattr(hand.actor, method).remote(*arguments))
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except self._ray.exceptions.RayError as error:
-                self._lose(hand, error)
-                cause = _said(error)
-        raise ClusterError(f"{FAULTS} workers ended one after the other: {cause}.")
+                why = self._lose(hand, error)
+                ended += [why] if why else []
+        raise ClusterError(f"{FAULTS} workers ended one after the other: {ended[-1]}.")
 
     def _anybody(self) -> Hand:
         """Return a worker, when there is one."""
@@ -316,7 +324,7 @@ class Crew:
                 self._told(f"waiting for a node with {self._share.cpus} free processors{gpus}.")
 
 
-def ended(error: Exception, errors: Any) -> bool:
+def has_ended(error: Exception, errors: Any) -> bool:
     """Whether a worker ended, as Ray says (`ray.exceptions`); or else it is that nobody can reach it."""
     return not isinstance(error, (errors.ActorUnavailableError, errors.NodeDiedError))
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from chammi_fast.errors import OutputError
-from chammi_fast.ledger import finished, recorded
-from chammi_fast.runfolder import RunFolder
-from chammi_fast.table import RUN_FILE, RUN_FOLDER, part_name, read_errors
+from chammi_fast.ledger import finished, recorded, unfinished
+from chammi_fast.runfolder import MOVERS, RunFolder
+from chammi_fast.table import PUBLISHING, RUN_FILE, RUN_FOLDER, part_name, read_errors
 from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ class MergeReport:
     failed: int
 
 
-def merge(folders: Sequence[str | Path], out: str | Path) -> list[MergeReport]:
+def merge(folders: Sequence[str | Path], out: str | Path, *, overwrite: bool = False) -> list[MergeReport]:
     """Join the folders of a run's parts into whole embedding tables.
 
     Parameters
     ----------
     folders : outputs of ``embed --shard``; those of a CHAMMI folder hold a table per data set
-    out : folder for the joined tables
+    out : folder for the joined tables; shards that a part has embedded anew since they were joined are taken again
+    overwrite : replace what another run left in `out`, in place of refusing it
 
     Raises
     ------
@@ -52,22 +54,33 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> list[MergeReport]:
         name: [folder / name if name else folder for folder, found in tables.items() if name in found] for name in names
     }
     checked = {name: _check(found) for name, found in sources.items()}
-    return [_join(name, *checked[name], as_path(out) / name if name else as_path(out)) for name in names]
+    if names != [""]:
+        begun = {table for record, _ in checked.values() for table in record["tables"]}
+        absent = sorted(begun.difference(names))
+        if absent:
+            raise OutputError(f"{', '.join(map(str, folders))}: no part holds {', '.join(absent)}: start them again.")
+    return [_join(name, *checked[name], as_path(out) / name, overwrite=overwrite) for name in names]
 
 
 def _tables(folder: Path) -> list[str]:
-    if (folder / RUN_FILE).is_file():
+    """Name the tables that a part holds, or has begun; "" is one without a name."""
+    if _begun(folder):
         return [""]
     if not folder.is_dir():
         raise OutputError(f"{folder}: no such folder.")
-    return [one.name for one in folder.iterdir() if (one / RUN_FILE).is_file()]
+    return [one.name for one in folder.iterdir() if one.name != RUN_FOLDER and _begun(one)]
+
+
+def _begun(folder: Path) -> bool:
+    return (folder / RUN_FILE).is_file() or (folder / RUN_FOLDER / RUN_FILE).is_file()
 
 
 def _check(folders: list[Path]) -> tuple[dict[str, Any], dict[int, tuple[Path, Entry]]]:
     """Return what the parts' records have in common, and where each shard is."""
     records = [recorded(folder) or {} for folder in folders]
     for folder, record in zip(folders, records, strict=True):
-        if (folder / RUN_FOLDER).exists():
+        # Not the hidden folder alone: one whose lock is open cannot be removed on every file system.
+        if unfinished(folder) is not None or (folder / RUN_FOLDER / PUBLISHING).exists():
             raise OutputError(f"{folder}: its run is not finished: start it again to finish it.")
         if record.get("identity") != records[0].get("identity"):
             different = [
@@ -89,14 +102,22 @@ def _check(folders: list[Path]) -> tuple[dict[str, Any], dict[int, tuple[Path, E
     return records[0], where
 
 
-def _join(name: str, record: dict[str, Any], where: dict[int, tuple[Path, Entry]], out: Path) -> MergeReport:
-    rows, failed = (sum(getattr(entry, what) for _, entry in where.values()) for what in ("rows", "failed"))
+def _join(
+    name: str, record: dict[str, Any], where: dict[int, tuple[Path, Entry]], out: Path, *, overwrite: bool
+) -> MergeReport:
     record = record | {"shard": None, "settings": record["settings"] | {"shard": ""}}
-    with RunFolder(out, record, range(len(where))) as run:
-        for shard in run.todo:
-            folder, entry = where[shard]
-            errors = read_errors(folder)
-            run.adopt(shard, entry, folder, errors.filter(pc.equal(errors["shard"], shard)))
-        run.record |= {"images": rows + failed, "failed": failed}
+    errors = {folder: read_errors(folder) for folder in {folder for folder, _ in where.values()}}
+
+    def adopt(shard: int) -> None:
+        folder, entry = where[shard]
+        run.adopt(shard, entry, folder, errors[folder].filter(pc.equal(errors[folder]["shard"], shard)))
+
+    with RunFolder(out, record, range(len(where)), overwrite) as run:
+        run.reopen([shard for shard, (_, entry) in where.items() if run.done.get(shard, entry) != entry])
+        with ThreadPoolExecutor(MOVERS, thread_name_prefix="chammi-fast-merge") as movers:
+            for shard, _ in zip(todo := run.todo, movers.map(adopt, todo), strict=True):
+                run.enter(shard, where[shard][1])
+        failed = sum(entry.failed for entry in run.done.values())
+        run.record |= {"images": run.rows, "failed": failed}
         run.finish()
-    return MergeReport(name, out, len(where), rows + failed, failed)
+        return MergeReport(name, out, len(run.done), run.rows, failed)

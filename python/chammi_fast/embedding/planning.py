@@ -152,7 +152,7 @@ def _planned(files: Files, jobs: Sequence[Job], settings: EmbedSettings) -> Choi
 
 def _continued(files: Files, jobs: Sequence[Job], settings: EmbedSettings) -> Choice | None:
     for job in jobs:
-        said = None if settings.overwrite else recorded(job.folder)
+        said = recorded(job.folder, overwrite=settings.overwrite)
         if said is None or "identity" not in said:
             continue
         accuracy = None if said["accuracy"] is None else Accuracy(**said["accuracy"])

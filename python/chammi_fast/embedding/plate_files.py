@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ import numpy as np
 
 from chammi_fast.errors import ManifestError
 from chammi_fast.files import local_copy
+from chammi_fast.hashing import file_sha256
 from chammi_fast.plates.locations import FilePerField
-from chammi_fast.urls import as_path
+from chammi_fast.urls import as_path, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +61,8 @@ def _file(path: Path | None, *, content: bool) -> list[Any] | None:
     try:
         if not content:
             return [path.name, path.stat().st_size]
-        with path.open("rb") as file:
-            return [path.name, hashlib.file_digest(file, "sha256").hexdigest()]
-    except OSError:
+        return [path.name, file_sha256(path)]
+    except FileNotFoundError:
         return None
+    except OSError as error:  # may pass, and a run that takes it for missing would be another run
+        raise ManifestError(f"{path}: cannot be read: {cause_of(error)}.") from None

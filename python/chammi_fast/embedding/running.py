@@ -76,14 +76,18 @@ def _record(order: Order, opened: Opened, choice: Choice, job: Job) -> dict[str,
     """Return what ``run.json`` says; without times, so that a run that was stopped leaves the same as another."""
     settings, work, accuracy = order.settings, job.work, choice.taken.accuracy
     model = order.files.of(choice.taken.form.precision)
-    said = None if settings.overwrite else recorded(job.folder)
+    source = {"name": work.name, "table": str(work.origin), "root": str(work.root)}
+    said = recorded(job.folder, overwrite=settings.overwrite)
+    if settings.overwrite and said is not None and said.get("source") != source:
+        said = None
     absent = work.absent() if said is None else said.get("absent", [])  # a run is known by what it began with
     return {
         "format_version": 2,
         "model": opened.model,
         "compiled_form": opened.compiled_form,
         "accuracy": None if accuracy is None else asdict(accuracy),
-        "source": {"name": work.name, "table": str(work.origin), "root": str(work.root)},
+        "source": source,
+        "tables": [one.work.name for one in order.jobs],
         "absent": absent,
         "shard": settings.shard or None,
         "identity": {
