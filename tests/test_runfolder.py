@@ -58,9 +58,8 @@ def fill_by_others(folder: Path) -> None:
         for shard in one.todo:
             entry = write_shard(folder, shard, part(shard), errors(shard, f"bad{shard}"), f"first{shard}-")
             one.enter(shard, entry)
-            write_shard(
-                folder, shard, part(shard, rows=1), errors(shard, f"bad{shard}", f"s{shard}r1"), f"late{shard}-"
-            )
+            worse = errors(shard, f"bad{shard}", f"s{shard}r1")
+            write_shard(folder, shard, part(shard, rows=1), worse, f"late{shard}-")
         one.finish()
 
 
@@ -334,7 +333,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
 def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
     fill(tmp_path)
     (tmp_path / "ledger.json").write_text("{")
-    with pytest.raises(TableError, match=r"ledger\.json: cannot be read"):
+    with pytest.raises(TableError, match=r"ledger\.json: is damaged"):
         run(tmp_path)
 
 

@@ -10,6 +10,7 @@ and finished shards are told by their sizes, as each of them was put there whole
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import time
@@ -104,9 +105,11 @@ class RunFolder:
         try:
             self._open()
         except BaseException:
-            if not set(listed(self._hidden)) - {LOCK}:
-                self._discard()
-            self._unlock()
+            try:
+                if not set(listed(self._hidden)) - {LOCK}:
+                    self._discard()
+            finally:
+                self._unlock()
             raise
 
     @property
@@ -212,6 +215,8 @@ class RunFolder:
             parquet.write_table(errors, temporary)
         self._save(self.folder / LEDGER_FILE, {shard: replace(one, attempt="") for shard, one in self.done.items()})
         write_text(self.folder / RUN_FILE, self._text())
+        with refused(self.folder):  # readers would wait for ever
+            (self._hidden / PUBLISHING).unlink()
         self._discard()
         self._fresh = {}
 
@@ -324,9 +329,8 @@ class RunFolder:
 
     def _discard(self) -> None:
         # First: what is left when this is stopped is then of no run, and is cleared by the next.
-        for name in (RUN_FILE, PUBLISHING):  # readers heed the second, and are not to wait for ever
-            with refused(self.folder):
-                (self._hidden / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self._hidden / RUN_FILE).unlink()
         remove_folder(self._hidden)
         if self._made:
             remove_empty(self.folder)  # unless the table is there

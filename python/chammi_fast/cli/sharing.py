@@ -62,14 +62,19 @@ def merge(
     folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="Outputs of embed --shard.")],
     *,
     out: Annotated[str, typer.Option(metavar="PATH", help="Folder for the whole embedding tables.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what another run left in the folder.")
+    ] = False,
 ) -> None:
     """Join the parts of a run; nothing is joined if a shard is missing, damaged, or of another run.
+
+    Joining them again takes what was embedded anew in the meantime.
 
     chammi-fast merge parts/1 parts/2 parts/3 parts/4 --out features/
     """
     from chammi_fast.embedding import merge as run
 
-    for report in run(folders, out):
+    for report in run(folders, out, overwrite=overwrite):
         name = f"{report.name}: " if report.name else ""
         text = f"{name}{report.images:,} images in {report.shards:,} shards, {report.failed:,} of them failed"
         console().print(f"{text} -> {report.folder}", soft_wrap=True, markup=False)
