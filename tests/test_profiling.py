@@ -15,7 +15,7 @@ from chammi_fast.embedding_table import EmbeddingTable, feature_names
 from chammi_fast.errors import OutputError, ProfileError
 from chammi_fast.profiling import Processing, Profiles, aggregate
 from chammi_fast.profiling.aggregation import MAD_SCALE, ROBUST_LIMIT
-from chammi_fast.profiling.correction import fit_whitening, normalise, select, sphere
+from chammi_fast.profiling.correction import correct, fit_whitening, normalise, select, sphere
 from chammi_fast.profiling.shelves import Shelves
 from chammi_fast.table import make_part, part_name
 from synthetic_screen import CONTROL, make_screen
@@ -244,6 +244,66 @@ def test_whitened_controls_are_white(method: str) -> None:
     controls = made(3000)[0].matrix
     white = fit_whitening(controls, method, 0.0)(controls)
     np.testing.assert_allclose(np.cov(white.T), np.eye(12), atol=1e-3)
+
+
+def plates_of(controls: int, size: int, offset: float) -> Profiles:
+    """Three plates with as many controls each and 20 other wells, whose features lie at an offset."""
+    random = np.random.default_rng(3)
+    kinds = [kind for _ in range(3) for kind in [True] * controls + [False] * 20]
+    plates = [f"plate {place}" for place in range(3) for _ in range(controls + 20)]
+    matrix = offset + random.standard_normal((len(kinds), size)) @ random.standard_normal((size, size))
+    metadata = pa.table({"Metadata_Plate": plates, "Metadata_control": kinds})
+    return Profiles(metadata, matrix.astype(np.float32), tuple(feature_names(size)))
+
+
+def corrected_by_numpy(profiles: Profiles, rank: int, epsilon: float) -> np.ndarray:
+    """Standardise each plate to its controls; whiten by the eigenvectors of the correlations of all, of known rank."""
+    matrix = profiles.matrix.astype(np.longdouble)
+    controls = profiles.metadata["Metadata_control"].to_numpy(zero_copy_only=False)
+    plates = np.array(profiles.metadata["Metadata_Plate"].to_pylist())
+    for plate in np.unique(plates):
+        known = matrix[(plates == plate) & controls]
+        matrix[plates == plate] = (matrix[plates == plate] - known.mean(0)) / known.std(0)
+    scaled = (matrix / matrix[controls].std(0)).astype(np.float64)
+    number = int(controls.sum())
+    values, vectors = np.linalg.eigh(scaled[controls].T @ scaled[controls])
+    singular = np.sqrt(np.maximum(values, values[-rank])) + epsilon
+    return np.asarray(scaled @ (vectors / singular) @ vectors.T * np.sqrt(number - 1))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize(("controls", "size"), [(30, 12), (16, 46), (16, 47), (16, 60), (3, 8)])
+def test_several_plates_are_whitened_by_what_their_controls_fill(controls: int, size: int, offset: float) -> None:
+    """Centred plate by plate, the controls of 3 plates fill at most 3 directions less than they are."""
+    pytest.importorskip("pycytominer")
+    profiles = plates_of(controls, size, offset)
+    rank = min(size, 3 * controls - 3)
+    ours, _, notes = correct(profiles, Processing(control="Metadata_control == True"))
+    expected = corrected_by_numpy(profiles, rank, 1e-6)
+    assert ours.matrix.dtype == np.float32
+    np.testing.assert_allclose(ours.matrix, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    told = f"{3 * controls} controls fill {rank} of {size} directions: "
+    assert [note for note in notes if note.startswith(told)] == (notes if rank < size else [])
+    assert bool(notes) == (rank < size)
+
+
+@pytest.mark.parametrize(("controls", "size"), [(30, 12), (16, 60)])
+def test_several_plates_are_whitened_as_by_pycytominer(controls: int, size: int) -> None:
+    """It stops where there are more features than controls."""
+    pycytominer = pytest.importorskip("pycytominer")
+    profiles = plates_of(controls, size, 0.0)
+    names = {"features": list(profiles.features), "meta_features": list(profiles.metadata.column_names),
+             "samples": "Metadata_control"}  # fmt: skip
+    pandas = pytest.importorskip("pandas")
+    plates = [pycytominer.normalize(one, **names) for _, one in frame(profiles).groupby("Metadata_Plate")]
+    normal = pandas.concat(plates).reset_index(drop=True)
+    if size > 3 * controls:
+        with pytest.raises(ValueError, match=r"the rank should be n - 1 or n i\.e\. 47 or 48 but it is 45"):
+            pycytominer.normalize(normal, method="spherize", spherize_method="ZCA-cor", **names)
+        return
+    theirs = pycytominer.normalize(normal, method="spherize", spherize_method="ZCA-cor", **names)
+    ours, _, _ = correct(profiles, Processing(control="Metadata_control == True"))
+    np.testing.assert_allclose(ours.matrix, theirs[list(profiles.features)], rtol=1e-3, atol=1e-4)
 
 
 def test_selection_is_pycytominers() -> None:

@@ -23,12 +23,13 @@ _PURPOSE = "normalising profiles"
 
 
 def correct(profiles: Profiles, how: Processing) -> tuple[Profiles, np.ndarray | None, list[str]]:
-    """Normalise plate by plate, select features, whiten.
+    """Normalise plate by plate, select features, whiten; in float64 until all is done.
 
     Returns
     -------
     tuple
-        the profiles; which of them are controls, (N,) bool, or None; a sentence for each thing that was left out
+        the profiles, (N, D) float32; which of them are controls, (N,) bool, or None; a sentence for each thing that was
+        left out
 
     Raises
     ------
@@ -51,14 +52,16 @@ def correct(profiles: Profiles, how: Processing) -> tuple[Profiles, np.ndarray |
             raise ProfileError("sphering needs controls: name them by control.")
         profiles, found = sphere(profiles, controls, how.whitening, how.sphere_epsilon)
         notes += found
-    return profiles, controls, notes
+    return replace(profiles, matrix=profiles.matrix.astype(np.float32)), controls, notes
 
 
 def normalise(
     profiles: Profiles, plates: list[object], fit: np.ndarray, method: Normalise
 ) -> tuple[Profiles, list[str]]:
-    """Normalise each plate by pycytominer.
+    """Normalise each plate by pycytominer, to (N, D) float64.
 
+    Centring each plate leaves its controls one direction less, which is told from noise only while it is exactly empty:
+    rounded to float32, P plates would have P - 1 directions of rounding errors, which sphering would divide by.
     Features without spread in the rows that define some plate's scale are dropped: no scale can be told.
 
     Parameters
@@ -75,9 +78,11 @@ def normalise(
     for rows in places.values():
         spread &= _spread(profiles.matrix[rows[fit[rows]]].astype(np.float64), method) > 0
     profiles, notes = _dropping(profiles, spread, "have no spread in the profiles that a plate is normalised to")
-    scaled = np.empty(profiles.matrix.shape, np.float32)
+    scaled = np.empty(profiles.matrix.shape)
     for rows in places.values():
         scaled[rows] = _by_pycytominer(profiles, rows, fit, method)
+        if method == "standardize":  # once more: a mean far from zero is rounded, too
+            scaled[rows] -= scaled[rows[fit[rows]]].mean(axis=0)
     return replace(profiles, matrix=scaled), notes
 
 
@@ -136,15 +141,17 @@ class Whitening:
     ----------
     mean, scale : (D,) float64
     weights : (D, D) float64
+    rank : number of directions that the controls fill, at most D
     """
 
     mean: np.ndarray
     scale: np.ndarray
     weights: np.ndarray
+    rank: int
 
     def __call__(self, matrix: np.ndarray) -> np.ndarray:
-        """Return (N, D) float32 for (N, D) float32."""
-        result = np.empty(matrix.shape, np.float32)
+        """Return (N, D) float64 for (N, D) float32 or float64."""
+        result = np.empty(matrix.shape)
         for start in range(0, len(matrix), _BLOCK):
             rows = slice(start, start + _BLOCK)
             result[rows] = ((matrix[rows] - self.mean) / self.scale) @ self.weights
@@ -180,11 +187,11 @@ def fit_whitening(controls: np.ndarray, method: str, epsilon: float) -> Whitenin
     rank = max(1, int((singular > tolerance).sum()))
     filled = np.concatenate([singular[:rank], np.full(size - rank, singular[rank - 1])]) + epsilon
     weights = (right / filled[:, None]).T * np.sqrt(number - 1)
-    return Whitening(mean, scale, weights @ right if method.startswith("ZCA") else weights)
+    return Whitening(mean, scale, weights @ right if method.startswith("ZCA") else weights, rank)
 
 
 def sphere(profiles: Profiles, controls: np.ndarray, method: str, epsilon: float) -> tuple[Profiles, list[str]]:
-    """Whiten all profiles by the controls, (N,) bool; PCA's features are called PC1, PC2, ..."""
+    """Whiten all profiles by the controls, (N,) bool, to (N, D) float64; PCA's features are called PC1, PC2, ..."""
     if controls.sum() < 2:
         raise ProfileError("sphering needs at least two controls.")
     spread = np.ptp(profiles.matrix[controls], axis=0) > 0
@@ -193,9 +200,9 @@ def sphere(profiles: Profiles, controls: np.ndarray, method: str, epsilon: float
     names = profiles.features
     if method.startswith("PCA"):
         names = tuple(f"PC{place}" for place in range(1, len(names) + 1))
-    if int(controls.sum()) <= len(names) and epsilon <= 1e-6:
+    if whitening.rank < len(names) and epsilon <= 1e-6:
         notes.append(
-            f"{controls.sum()} controls cannot fill {len(names)} directions: "
-            "a larger sphere_epsilon keeps their noise down."
+            f"{controls.sum()} controls fill {whitening.rank} of {len(names)} directions: "
+            "a larger sphere_epsilon keeps the noise of the others down."
         )
     return replace(profiles, matrix=whitening(profiles.matrix), features=names), notes

@@ -29,7 +29,7 @@ class Profiles:
     Attributes
     ----------
     metadata : a table of N rows
-    matrix : (N, D) float32
+    matrix : (N, D) float32; float64 while it is corrected
     features : D names
     """
 
