@@ -228,6 +228,12 @@ def test_a_run_without_a_readable_image_is_settled_without_a_trial(
     assert not (cache_folder() / memory.FILE).exists()
 
 
+def test_where_nothing_can_be_compared_no_image_is_read(adaptive: Path) -> None:
+    unread = Task(CHANNELS, "error", pytest.fail)
+    choice = settle(files_of(adaptive), [unread], Form("onnxruntime", "cpu", "fp32"), 0.999)
+    assert choice.taken.form.precision == "fp32"
+
+
 # The memory.
 
 

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import shutil
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -341,3 +342,107 @@ def test_a_table_is_known_by_its_rows(tmp_path: Path) -> None:
     one = pa.table({"a": ["x", "y"], "b": [1, None]})
     assert table_sha256(one) == table_sha256(pa.concat_tables([one.slice(0, 1), one.slice(1)]))
     assert table_sha256(one) != table_sha256(one.set_column(1, "b", pa.array([1, 2])))
+
+
+def test_chunks_do_not_decide_bytes(tmp_path: Path) -> None:
+    """Parquet ends pages and dictionaries where chunks end, and chunks are batches."""
+    keys = [f"{number:0>400}" for number in range(4096)]
+    whole = pa.table({"key": keys})
+    entries = []
+    for name, rows in (("a", 32), ("b", 100), ("c", 4096)):
+        (tmp_path / name / ".run").mkdir(parents=True)
+        chunked = pa.concat_tables([whole.slice(first, rows) for first in range(0, len(keys), rows)])
+        entries.append(write_shard(tmp_path / name, 0, chunked, errors(0)).sha256)
+    assert len(set(entries)) == 1
+
+
+def test_a_run_that_replaces_a_half_published_one_stays_hidden(
+    tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "out")
+    other = record(inputs_sha256="other")
+
+    def published(folder: Path) -> bool:
+        with contextlib.suppress(TableError):
+            return len(read_embeddings(folder)) > 0
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr("chammi_fast.runfolder.move", mortal_move := Moves(1))
+        with contextlib.suppress(Killed):
+            fill(tmp_path / "out", record=other, overwrite=True)
+    assert mortal_move.moved == 1
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
+    assert not published(tmp_path / "out")
+    with run(tmp_path / "out", overwrite=True) as third:
+        assert not published(tmp_path / "out")
+        for shard in third.todo:
+            third.write(shard, part(shard), errors(shard, f"bad{shard}"))
+            assert not published(tmp_path / "out")
+        third.finish()
+    assert files(tmp_path / "out") == reference
+
+
+class Moves:
+    """Moves so many files; then the process ends."""
+
+    def __init__(self, most: int) -> None:
+        self.moved, self._most, self._lock = 0, most, threading.Lock()
+
+    def __call__(self, path: Path, target: Path) -> None:
+        with self._lock:
+            if self.moved == self._most:
+                raise Killed
+            self.moved += 1
+        path.replace(target)
+
+
+def test_parts_that_appear_while_they_are_listed_are_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "out")
+    late = tmp_path / "out" / "part-00002.parquet"
+    late.rename(tmp_path / "late")
+    glob = Path.glob
+
+    def listing(folder: Path, pattern: str) -> list[Path]:
+        found = list(glob(folder, pattern))
+        if (tmp_path / "late").exists():
+            (tmp_path / "late").rename(late)
+        return found
+
+    monkeypatch.setattr(Path, "glob", listing)
+    with pytest.raises(TableError, match="its run is not finished"):
+        read_embeddings(tmp_path / "out")
+    assert len(read_embeddings(tmp_path / "out")) == 6
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    fill(tmp_path / "out", range(2))
+    (tmp_path / "out" / ".errors.parquet.0123.tmp").write_text("half")
+    fill(tmp_path / "out")
+    assert files(tmp_path / "out") == reference
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("damage", ["gone", "cut", "short"])
+def test_a_shard_whose_failed_rows_are_lost_is_done_again(
+    damage: str, published: bool, tmp_path: Path, reference: dict[str, bytes]
+) -> None:
+    out = tmp_path / "out"
+    if published:
+        fill(out)
+        listed = out / "errors.parquet"
+    else:
+        with run(out) as one:
+            one.write(0, part(0), errors(0, "bad0"))
+        listed = out / ".run" / "errors-00000.parquet"
+    if damage == "gone":
+        listed.unlink()
+    elif damage == "cut":
+        listed.write_bytes(listed.read_bytes()[:-9])
+    else:
+        parquet.write_table(errors(0), listed)
+    with run(out) as two:
+        assert two.todo == [0, 1, 2]
+    fill(out)
+    assert files(out) == reference

@@ -30,6 +30,7 @@ from chammi_fast.cli import app, main
 from chammi_fast.embedding import EmbedSettings, merge
 from chammi_fast.errors import ChammiFastError, ManifestError, MissingExtraError, OutputError
 from chammi_fast.files import files_below, listed, make_folder, move, write_text
+from chammi_fast.images import ImageStatus
 from chammi_fast.model import load_model
 from chammi_fast.plates import open_plate
 from chammi_fast.remote import fetch
@@ -377,3 +378,16 @@ def test_the_users_own_patience_comes_first(monkeypatch: pytest.MonkeyPatch) -> 
     assert "config_kwargs" in store_options(f"{BUCKET}/x")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     assert "config_kwargs" not in store_options(f"{BUCKET}/x")
+
+
+@pytest.mark.parametrize(("fault", "most"), [("slow_down", 10), ("drop", 20)])  # aiohttp repeats what was dropped
+def test_a_store_that_goes_on_refusing_is_asked_ten_times(
+    fault: str, most: int, data: Path, store: FlakyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chammi_fast.remote.FIRST_PAUSE_S", 0.001)
+    faults = store.set(**{fault: 1})
+    status = fetch(f"{BUCKET}/data/chammi/cells.csv")
+    store.set()
+    assert isinstance(status, ImageStatus)
+    assert status.code == "unreadable"
+    assert 5 <= faults.counted["requests"] <= most

@@ -183,8 +183,9 @@ class RunFolder:
         """
         if not self.keep_empty and not any(entry.rows for entry in self.done.values()):
             self._fresh = {}
-        there = (self.folder / RUN_FILE).exists() and not (self._hidden / PUBLISHING).exists()
-        if not self._fresh and (there or not self.keep_empty):
+            return
+        begun = (self._hidden / PUBLISHING).exists()
+        if not self._fresh and not begun and (self.folder / RUN_FILE).exists():
             return
         try:
             self._publish()
