@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -26,11 +27,13 @@ from chammi_fast.embedding.plate_work import PlateWork
 from chammi_fast.errors import BackendError, ChannelError, FileReadError, ManifestError, OutputError
 from chammi_fast.images import CropSettings, Field, ImageStatus, load_crops
 from chammi_fast.plates import Plate
+from chammi_fast.runfolder import RunFolder
 from chammi_fast.synthetic.plate import PlateDesign, synthesise_plate
 from chammi_fast.table import embedding_matrix, read_embeddings, read_errors
 
 if TYPE_CHECKING:
     from chammi_fast.embedding import EmbedReport
+    from chammi_fast.ledger import Entry
 
 CHANNELS = "DNA=CP/nucleus,ER=CP/er,RNA=CP/rna,AGP=CP/golgi,Mito=CP/mito"
 NAMES = [item.partition("=")[0] for item in CHANNELS.split(",")]
@@ -143,6 +146,43 @@ def test_parts_of_a_run_are_merged(screen: Path, reference: Path, tmp_path: Path
     assert not (tmp_path / "mixed").exists()
     with pytest.raises(BackendError, match="must all be computed alike"):
         embed(screen, tmp_path / "auto", shard="1/4", precision="auto")
+
+
+def test_a_file_that_cannot_be_read_for_now_is_not_taken_for_missing(
+    screen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that leaves it out of what it is known by could not be merged with those who read it."""
+
+    def failing(_: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("chammi_fast.embedding.plate_files.file_sha256", failing)
+    with pytest.raises(ManifestError, match="cannot be read: Input/output error"):
+        embed(screen, tmp_path / "out")
+
+
+def test_overwriting_goes_on_where_it_was_stopped(
+    screen: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever form another trial would take: the run that began to overwrite has one."""
+    out = tmp_path / "out"
+    embed(screen, out, store="float16")
+
+    enter = RunFolder.enter
+
+    def entered(run: RunFolder, shard: int, entry: Entry) -> None:
+        enter(run, shard, entry)
+        if len(run.done) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunFolder, "enter", entered)
+        embed(screen, out, overwrite=True)
+    report = embed(screen, out, overwrite=True, backend="auto", precision="auto")
+    assert 0 < report.before < report.images
+    assert report.choice.taken.form.precision == "fp32"
+    one, two = files(reference), files(out)
+    assert all(one[name] == two[name] for name in one if name != "run.json")
 
 
 def test_a_broken_field_is_one_error_and_can_be_tried_again(copy: Path, reference: Path, tmp_path: Path) -> None:
