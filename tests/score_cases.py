@@ -73,7 +73,7 @@ def random_chammi(seed: int) -> dict[str, DataSet]:
 def joined(name: str, data_set: DataSet) -> Joined:
     """Rows and features as evaluation has them once they are read."""
     table = pa.Table.from_pylist(data_set.rows)
-    return Joined(name, Path("table.csv"), table, data_set.features, "key", 0)
+    return Joined(name, Path("table.csv"), table, np.arange(table.num_rows), data_set.features, "key", 0)
 
 
 def score_in_memory(sets: dict[str, DataSet], method: Method, benchmark: Benchmark | None = None) -> Scores:

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from chammi_fast.errors import EvaluationError, ManifestError, TableError
-from chammi_fast.evaluation import Scores, evaluate
+from chammi_fast.evaluation import Scores, compare, evaluate
 from chammi_fast.manifest import read_table
 from score_cases import DataSet, expected_scores, random_data_set, write_chammi, write_csv, write_errors, write_table
 
@@ -273,6 +273,80 @@ def test_several_feature_folders_for_one_table_are_named(
         evaluate(features=folders[1], **arguments)
     (folders[1] / NAME).rename(folders[1] / "cells")
     assert evaluate(features=folders[1], **arguments).tasks == expected
+
+
+def test_the_folder_of_the_table_is_taken_whatever_lies_beside_it(
+    table: Path, folders: tuple[Path, Path], data_set: DataSet
+) -> None:
+    arguments: dict[str, Any] = {"manifest": table, "label": "kind", "split": "part", "where": 'set == "mine"'}
+    expected = evaluate(features=folders[1], **arguments).tasks
+    (folders[1] / NAME).rename(folders[1] / "cells")
+    (folders[1] / "archive").mkdir()
+    for name in ("old", "older"):
+        np.save(folders[1] / "archive" / f"{name}.npy", data_set.features)
+    assert evaluate(features=folders[1], **arguments).tasks == expected
+
+
+def without_keys(folder: Path, failed: int) -> tuple[Path, Path]:
+    """Write 40 rows without keys, the first 20 for training, and features of which one row failed."""
+    features = np.random.default_rng(5).standard_normal((40, 3)).astype(np.float32)
+    features[failed] = np.nan
+    folder.mkdir()
+    np.save(folder / "f.npy", features)
+    table = pa.table({"Label": ["a", "b"] * 20, "train_test_split": ["Train"] * 20 + ["new"] * 20, "n": range(40)})
+    parquet.write_table(table, folder / "rows.parquet")
+    return folder / "rows.parquet", folder
+
+
+def test_rows_without_keys_are_called_by_their_number_in_the_table(tmp_path: Path) -> None:
+    manifest, features = without_keys(tmp_path / "one", 25)
+    names = {f"row {number + 1}" for number in range(20, 40) if number != 25}
+    for where in (None, "n != 3", "n >= 10"):
+        scores = evaluate(manifest=manifest, features=features, where=where, allow_missing=True)
+        assert set(scores.predictions["key"].to_pylist()) == names
+        assert all(int(key.removeprefix("row ")) <= 20 for key in scores.predictions["neighbour"].to_pylist())
+    broken = np.load(features / "f.npy")
+    broken[33, 0] = np.inf
+    np.save(features / "f.npy", broken)
+    with pytest.raises(EvaluationError, match="infinite, the first of row 34"):
+        evaluate(manifest=manifest, features=features, where="n != 3", allow_missing=True)
+
+
+def test_results_that_lack_different_rows_are_not_paired_by_their_order(tmp_path: Path) -> None:
+    results = []
+    for name, failed in (("one", 25), ("two", 31)):
+        manifest, features = without_keys(tmp_path / name, failed)
+        results.append(evaluate(manifest=manifest, features=features, allow_missing=True))
+    with pytest.raises(EvaluationError, match=r"not about the same rows \(only the first has 'row 32'"):
+        compare(*results)
+    assert results[0].provenance.data_sha256 != results[1].provenance.data_sha256
+    both = [evaluate(manifest=manifest, features=features, where="n != 25", allow_missing=True), results[1]]
+    with pytest.raises(EvaluationError, match="only the second has 'row 26'"):
+        compare(*both)
+
+
+@pytest.mark.parametrize(
+    "empty", [pa.array([None] + ["a"] * 3), pa.array([""] + ["a"] * 3), pa.array([np.nan, 1, 1, 1])]
+)
+def test_empty_cells_are_no_values_whatever_they_are_written_as(empty: pa.Array, tmp_path: Path) -> None:
+    """In a Parquet table a cell may hold no value, an empty text or NaN: none of these is a label or a group."""
+    rows = {
+        "file_path": list("wxyz"),
+        "train_test_split": ["new", "Train", "Train", "new"],
+        "Label": ["a", "a", "b", "b"],
+    }
+    np.save(tmp_path / "f.npy", np.eye(4, 3, dtype=np.float32) + 1)
+    manifest = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table(rows | {"Label": empty}), manifest)
+    with pytest.raises(EvaluationError, match="column 'Label' is empty in 1 of the rows to be scored, the first 'w'"):
+        evaluate(manifest=manifest, features=tmp_path)
+    parquet.write_table(pa.table(rows | {"Plate": empty}), manifest)
+    with pytest.raises(
+        EvaluationError, match=r"column 'Plate' is empty in 1 of the rows, the first 'w'.*groups to leave"
+    ):
+        evaluate(manifest=manifest, features=tmp_path, group="Plate")
+    with pytest.raises(EvaluationError, match=r"column 'Plate' is empty in 1 of the rows, the first 'w'.*to exclude"):
+        evaluate(manifest=manifest, features=tmp_path, exclude_same=["Plate"])
 
 
 def test_a_table_may_have_groups_and_no_training_rows(tmp_path: Path) -> None:

@@ -150,6 +150,8 @@ def test_a_row_is_not_its_own_neighbour(tmp_path: Path) -> None:
     ):
         found = find_neighbours(table, k=4, exclude_same=columns, memory=2000)
         assert found_rows(found, 60, "r") == brute_force("cosine", features, features, allowed, 4)
+    twice = find_neighbours(table, k=4, exclude_same=["plate", "plate"])
+    assert twice.equals(find_neighbours(table, k=4, exclude_same=["plate"]))
     assert find_neighbours(tmp_path / "table", k=4).equals(find_neighbours(table, table, k=4, memory=999))
 
 
@@ -203,10 +205,13 @@ def test_blocks_hold_no_more_than_there_is_room_for(tmp_path: Path) -> None:
         ({"metric": "cos"}, "metric 'cos' is unknown"),
         ({"exclude_same": ["plate"]}, "no column 'plate'"),
         ({"exclude_same": ["hole"]}, "column 'hole' is empty in some rows"),
+        ({"exclude_same": ["blank"]}, "column 'blank' is empty in some rows"),
+        ({"exclude_same": ["nan"]}, "column 'nan' is empty in some rows"),
     ],
 )
 def test_what_cannot_be_asked(options: dict[str, Any], words: str, tmp_path: Path) -> None:
-    table = write(tmp_path / "t", problem(1, 9, 2), [9], hole=[*range(8), None])
+    blank, nan = [*"abcdefgh", ""], [*map(float, range(8)), float("nan")]
+    table = write(tmp_path / "t", problem(1, 9, 2), [9], hole=[*range(8), None], blank=blank, nan=nan)
     with pytest.raises(ChammiFastError, match=words):
         find_neighbours(table, **options)
 
@@ -256,6 +261,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     one, many = (EmbeddingTable(tmp_path / "cells", f"plate == {plate}") for plate in (1, 2))
     assert parquet.read_table(out).equals(find_neighbours(one, many, k=3, metric="l2", exclude_same=()))
+    done = CliRunner().invoke(app, [*command, "--where", "plate == 1"])
+    assert done.exit_code == 0, done.output
+    assert parquet.read_table(out).equals(find_neighbours(one, k=3))
+    assert parquet.read_table(out).equals(find_neighbours(one, one, k=3)), "among the queries alone"
+    done = CliRunner().invoke(app, [*command, *chosen])
+    assert parquet.read_table(out).equals(find_neighbours(one, many, k=3))
     refused = CliRunner().invoke(app, [*command, "--where", "plate == 7"])
     assert str(refused.exception) == f"{tmp_path / 'cells'}: no rows where plate == 7."
     refused = CliRunner().invoke(app, [*command, "--memory", "much"])

@@ -14,7 +14,10 @@ def neighbours(
     queries: Annotated[str, typer.Option(help="Folder of an embedding table: whose neighbours are sought.")],
     out: Annotated[str, typer.Option(help="Parquet file for query, rank, neighbour and similarity.")],
     references: Annotated[
-        str | None, typer.Option(help="Folder of the embedding table in which they are sought; by default the same.")
+        str | None,
+        typer.Option(
+            help="Folder of the embedding table in which they are sought; by default among the queries alone."
+        ),
     ] = None,
     k: Annotated[int, typer.Option(min=1, help="Neighbours of each query.")] = 10,
     metric: Annotated[Literal["cosine", "l2"], typer.Option(help="Cosine, or Euclidean distance.")] = "cosine",
@@ -25,7 +28,9 @@ def neighbours(
         ),
     ] = "key",
     where: Annotated[str | None, typer.Option(help="Rows of the queries, as in embed.")] = None,
-    references_where: Annotated[str | None, typer.Option(help="Rows of the references, as in embed.")] = None,
+    references_where: Annotated[
+        str | None, typer.Option(help="Rows of the references, by default of the same table.")
+    ] = None,
     memory: Annotated[
         str, typer.Option(help="For rows, such as 500MB or 4GB: larger tables are read block by block.")
     ] = "1GB",
@@ -56,7 +61,9 @@ def neighbours(
     warn_of_mixed_installations()
     executor = ray_executor(ray, ray_workers)
     size = memory_size(memory)
-    asked, table = EmbeddingTable(queries, where), EmbeddingTable(references or queries, references_where)
+    asked = table = EmbeddingTable(queries, where)
+    if references is not None or references_where is not None:
+        table = EmbeddingTable(references or queries, references_where)
     for one, rows in ((asked, where), (table, references_where)):
         if rows is not None and not len(one):
             raise TableError(f"{one.folder}: no rows where {rows}.")

@@ -56,6 +56,7 @@ class Joined:
     Attributes
     ----------
     rows : the listing's chosen rows that have features, in its order
+    numbers : (N,) int64 of these in the whole table, from 0: a row's name does not depend on which others were chosen
     features : (N, D) float32, one row each, finite; or where they are read when they are needed
     joined : how they were matched: by "key", or by "position" where the features carry none
     missing : number of chosen rows without features
@@ -64,6 +65,7 @@ class Joined:
     name: str
     origin: Path
     rows: pa.Table
+    numbers: np.ndarray
     features: np.ndarray | Stored
     joined: Literal["key", "position"]
     missing: int
@@ -72,13 +74,13 @@ class Joined:
         """Name a row in a message."""
         if PATH_COLUMN in self.rows.column_names:
             return f"'{self.rows[PATH_COLUMN][row].as_py()}'"
-        return f"row {row + 1}"
+        return f"row {self.numbers[row] + 1}"
 
     def keys(self) -> pa.Array:
-        """Return the rows' keys as text; "row 1" and so on where the table has none."""
+        """Return the rows' keys as text; "row 1" and so on, counted in the whole table, where it has none."""
         if PATH_COLUMN in self.rows.column_names:
             return text_column(self.rows, PATH_COLUMN, self.origin)
-        return pa.array([f"row {row + 1}" for row in range(self.rows.num_rows)], pa.string())
+        return pa.array([f"row {number + 1}" for number in self.numbers.tolist()], pa.string())
 
 
 def find_features(folder: Path, name: str | None) -> Path | None:
@@ -187,10 +189,12 @@ def _join_by_position(listing: Listing, path: Path, memory: int, stay: bool) -> 
 def _joined(
     listing: Listing, features: np.ndarray | Stored, present: np.ndarray, how: Literal["key", "position"]
 ) -> Joined:
+    numbers = listing.chosen[present]
     return Joined(
         name=listing.name,
         origin=listing.origin,
-        rows=listing.table.take(pa.array(listing.chosen[present])),
+        rows=listing.table.take(pa.array(numbers)),
+        numbers=numbers,
         features=features,
         joined=how,
         missing=len(listing.chosen) - len(present),
@@ -219,15 +223,22 @@ def _too_large(shape: tuple[int, ...], memory: int) -> bool:
 
 
 def text_column(table: pa.Table, name: str, origin: Path) -> pa.Array:
-    """Read a column as text, whatever its type.
+    """Read a column as text, whatever its type; what has no value is null: the empty text and NaN, too.
 
     Raises
     ------
     EvaluationError
         If its values are not single values (lists, say).
     """
+    column = table[name]
     try:
-        return pc.cast(table[name], pa.string()).combine_chunks()
+        if pa.types.is_dictionary(column.type):
+            column = pc.cast(column, column.type.value_type)
+        texts = pc.cast(column, pa.string())
+        empty = pc.equal(texts, "")
+        if pa.types.is_floating(column.type):
+            empty = pc.or_(empty, pc.is_nan(column))
+        return pc.if_else(empty, pa.scalar(None, pa.string()), texts).combine_chunks()
     except pa.ArrowException:
         raise EvaluationError(f"{origin}: column '{name}' holds {table[name].type}, not text or numbers.") from None
 

@@ -128,7 +128,8 @@ def find_neighbours(  # noqa: PLR0913 - the public face: each argument is one de
     Parameters
     ----------
     queries : embedding table, or its folder
-    references : where neighbours are sought; by default among the queries
+    references : where neighbours are sought; by default among the queries, which are those rows alone that an
+        expression of theirs has left
     k : neighbours of each query
     metric : "cosine", or "l2" for Euclidean distance
     exclude_same : columns of both tables: references that share a query's values of all of them are not compared with
@@ -188,6 +189,7 @@ def stream_neighbours(  # noqa: PLR0913 - as find_neighbours
     ----------
     progress : called with the queries that are done, counted in part while they are searched for, and with all of them
     """
+    exclude_same = tuple(dict.fromkeys(exclude_same))
     asked = _opened(queries)
     table = asked if references is None else _opened(references)
     if metric not in METRICS:

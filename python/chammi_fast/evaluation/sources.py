@@ -74,12 +74,11 @@ def table_source(path: Path, where: str | None, features: Path, name: str | None
 
 
 def _table_features(folder: Path, stem: str, name: str | None) -> Path:
-    found = find_features(folder, name)
+    # The table's own folder before all others: what lies in these is then nobody's business.
+    found = find_features(folder, name) or find_features(folder / stem, name)
     if found is not None:
         return found
     below = {sub.name: sub for sub in sorted(folder.iterdir()) if sub.is_dir() and find_features(sub, name) is not None}
-    if stem in below:
-        below = {stem: below[stem]}
     if not below:
         raise EvaluationError(f"{folder}: holds no {f'{name}.npy' if name else 'part-*.parquet and no .npy file'}.")
     if len(below) > 1:
