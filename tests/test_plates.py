@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from chammi_fast.errors import ChannelError, ManifestError
 from chammi_fast.plates import Plate, open_plate
+from chammi_fast.plates.cells import cell_columns
 from chammi_fast.plates.names import reading_order, row_letters, site_name, well_name
 from chammi_fast.plates.patterns import pattern_of
 from plate_tables import CHANNELS, as_urls, field_row, write_csv, write_images
@@ -272,6 +273,35 @@ def test_images_elsewhere_are_for_tables(tmp_path: Path) -> None:
     (tmp_path / "A01_1_DNA.tif").touch()
     with pytest.raises(ManifestError, match="images= says where the files of a LoadData table lie"):
         open_plate(f"{tmp_path}/{{well}}_{{site}}_{{channel}}.tif", images=tmp_path / "nowhere")
+
+
+def test_nan_is_an_empty_cell(tmp_path: Path) -> None:
+    """Parquet tables of pandas have NaN where a CSV file has nothing; it does not even equal itself."""
+    nan = float("nan")
+    names = {"Metadata_Well": ["A01", "A01", "A02", "A03"], "Metadata_Site": [1.0, 1.0, 1.0, nan],
+             "FileName_OrigDNA": ["1.tif", "1.tif", "2.tif", "3.tif"], "Frame_DNA": [0.0, nan, 0.0, 0.0]}  # fmt: skip
+    rows = pa.table({"Metadata_Plate": [1.0, 1.0, nan, 1.0], **names, "Metadata_dose": [nan, nan, 2.0, 3.0]})
+    parquet.write_table(rows, tmp_path / "load.parquet")
+    wells = pa.table({"Well": ["A01", "A01", "A02", None], "dose": [nan, nan, 2.0, 9.0], "drug": ["x", "x", "y", "z"]})
+    parquet.write_table(wells, tmp_path / "map.parquet")
+    plate = Plate.from_load_data(tmp_path / "load.parquet", plate_map=tmp_path / "map.parquet")
+    assert plate.fields["key"].to_pylist() == ["1.0/A01/1.0"]
+    assert plate.fields["Metadata_dose"].to_pylist() == [None]
+    assert plate.fields["Metadata_drug"].to_pylist() == ["x"]
+    causes = {row["row"]: row["cause"] for row in plate.rejected.to_pylist()}
+    empty = {3: "column 'Metadata_Plate' is empty", 4: "column 'Metadata_Site' is empty"}
+    assert causes == {2: "repeats row 1", **empty}
+
+
+def test_the_first_pair_of_columns_holds_the_centres() -> None:
+    pairs = [("Location_Center_X", "Location_Center_Y"), ("AreaShape_Center_X", "AreaShape_Center_Y"),
+             ("center_x", "center_y"), ("x", "y"), ("centroid-1", "centroid-0")]  # fmt: skip
+    for place, (x, y) in enumerate(pairs):  # as docs/plates.md lists them
+        found = cell_columns([name for pair in reversed(pairs[place:]) for name in pair], Path("cells.csv"))
+        assert (found.x, found.y) == (x, y)
+    text = (Path(__file__).parent.parent / "docs" / "plates.md").read_text()
+    listed = [text.index(f"`{x}`", text.index("Centres are")) for x, _ in pairs]
+    assert listed == sorted(listed)
 
 
 def test_contradictions_of_plate_maps_are_named(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def cell_columns(names: Sequence[str], origin: Path) -> CellColumns:
     if pair is None:
         raise ManifestError(
             f"{origin}: no columns hold the cells' centres; looked for Nuclei_Location_Center_X and _Y, "
-            f"Location_Center_X and _Y, AreaShape_Center_X and _Y, center_x and center_y, x and y."
+            f"Location_Center_X and _Y, AreaShape_Center_X and _Y, center_x and center_y, x and y, centroid-1 and -0."
         )
     # Elsewhere `label` may be anything, such as a class.
     numbers = (*_NUMBERS, "label") if pair == _CENTROID else _NUMBERS

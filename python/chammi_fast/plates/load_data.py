@@ -18,7 +18,7 @@ from chammi_fast.errors import ManifestError
 from chammi_fast.manifest import read_table
 from chammi_fast.plates.cells import TABLE_SUFFIXES
 from chammi_fast.plates.names import PLATE_COLUMNS, SITE_COLUMNS, WELL_COLUMNS, first_of
-from chammi_fast.plates.rows import PLATE, SITE, WELL, Reading, Row
+from chammi_fast.plates.rows import PLATE, SITE, WELL, Reading, Row, records
 from chammi_fast.urls import below
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _read_one(path: Path, images: Path | None) -> Reading:
         if new in {PLATE, WELL, SITE}
     ]
     relocated = Relocated(path, images)
-    for number, values in enumerate(table.to_pylist(), start=1):
+    for number, values in enumerate(records(table), start=1):
         plate = _stem(path) if columns.plate is None else values[columns.plate]
         row = Row(
             source=str(path),
@@ -195,8 +195,8 @@ def _files(values: dict[str, Any], columns: dict[str, dict[str, str]], relocated
 
 
 def _check_pages(table: pa.Table, path: Path) -> None:
-    for name in table.column_names:
-        if _PAGES.fullmatch(name) and any(value not in {None, 0, "0", ""} for value in table[name].to_pylist()):
+    for name in filter(_PAGES.fullmatch, table.column_names):
+        if any(row[name] not in {None, 0, "0", ""} for row in records(table.select([name]))):
             raise ManifestError(f"{path}: column '{name}' names pages behind a file's first, which are not read.")
 
 

@@ -18,7 +18,7 @@ from chammi_fast.plates.load_data import read_load_data
 from chammi_fast.plates.locations import open_locations
 from chammi_fast.plates.names import Place, place
 from chammi_fast.plates.patterns import is_pattern
-from chammi_fast.plates.plate_map import read_plate_map
+from chammi_fast.plates.plate_map import merge, read_plate_map
 from chammi_fast.plates.rows import ILLUMINATION, IMAGES, KEY, PLATE, REJECTED, SITE, WELL, Reading
 from chammi_fast.urls import as_path
 
@@ -278,18 +278,18 @@ def _annotate(reading: Reading, plate_map: PlateMap) -> None:
     if not own.isdisjoint(plate_map.columns):
         names = ", ".join(name for name in plate_map.columns if name in own)
         reading.remarks.append(f"{plate_map.origin}: {names} of it is left out: the fields themselves say that.")
-    for row in reading.rows:
-        values = plate_map.of(row.plate, row.well)
-        for name, value in zip(plate_map.columns, values or (None,) * len(plate_map.columns), strict=True):
-            if name in own:
-                continue
-            if value is not None and row.metadata.get(name) not in {None, value}:
-                raise ManifestError(
-                    f"{plate_map.origin}: says {name} of {row.key} is '{value}', but {row.source} says "
-                    f"'{row.metadata[name]}'."
-                )
-            if value is not None or name not in row.metadata:
-                row.metadata[name] = value
+    rows = reading.rows
+    _, columns = plate_map.join([row.plate for row in rows], [row.well for row in rows])
+    for name in (name for name in columns if name not in own):
+        merged, odd = merge([row.metadata.get(name) for row in rows], columns[name])
+        if odd is not None:
+            row = rows[odd]
+            raise ManifestError(
+                f"{plate_map.origin}: says {name} of {row.key} is '{columns[name][odd]}', but {row.source} says "
+                f"'{row.metadata[name]}'."
+            )
+        for row, value in zip(rows, merged, strict=True):
+            row.metadata[name] = value
 
 
 def _illuminate(reading: Reading, where: str | Path) -> None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from chammi_fast.errors import ManifestError
 from chammi_fast.manifest import read_table
 from chammi_fast.plates.names import PLATE_COLUMNS, WELL_COLUMNS, first_of, well_name
+from chammi_fast.plates.rows import records
 from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 BARCODES = "barcode_platemap.csv"
@@ -39,9 +41,25 @@ class PlateMap:
         name = well_name(well)
         return self.wells.get((plate, name), self.wells.get(("", name)))
 
+    def join(self, plates: Sequence[str], wells: Sequence[str]) -> tuple[list[bool], dict[str, list[Any]]]:
+        """Return which of (N,) wells the map has, and each of its columns for them: N values, or None."""
+        found = [self.of(plate, well) for plate, well in zip(plates, wells, strict=True)]
+        columns = {
+            name: [None if values is None else values[place] for values in found]
+            for place, name in enumerate(self.columns)
+        }
+        return [values is not None for values in found], columns
+
     def names(self, plate: str) -> list[str]:
         """Return the wells that the map has for a plate."""
         return sorted({well for owner, well in self.wells if owner in {"", plate}})
+
+
+def merge(known: Sequence[Any], values: Sequence[Any]) -> tuple[list[Any], int | None]:
+    """Fill what is not known of N things by a map's values; tell the first place, if any, where the two disagree."""
+    pairs = list(zip(known, values, strict=True))
+    odd = (place for place, (one, other) in enumerate(pairs) if one is not None and other not in (None, one))
+    return [other if one is None else one for one, other in pairs], next(odd, None)
 
 
 def read_plate_map(where: str | Path) -> PlateMap:
@@ -76,7 +94,9 @@ def _read_barcodes(path: Path) -> PlateMap:
         raise ManifestError(f"{path}: needs a column with plates ({', '.join(PLATE_COLUMNS[:4])}) and one with maps.")
     maps: dict[str, PlateMap] = {}
     owners: dict[str, str] = {}
-    for row in table.select([plate, layout]).to_pylist():
+    for row in records(table.select([plate, layout])):
+        if row[plate] is None or row[layout] is None:
+            continue
         owner, name = str(row[plate]), str(row[layout])
         if owners.setdefault(owner, name) != name:
             raise ManifestError(f"{path}: the plate '{owner}' has two plate maps, {owners[owner]} and {name}.")
@@ -114,8 +134,8 @@ def _read_one(path: Path, only: str | None) -> PlateMap:
         repeated = next(name for name in columns if columns.count(name) > 1)
         raise ManifestError(f"{path}: has the column '{repeated}' with and without the prefix {_PREFIX}.")
     wells: dict[tuple[str, str], tuple[Any, ...]] = {}
-    for row in table.to_pylist():
-        if row[well] is None:
+    for row in records(table):
+        if row[well] is None or (plate is not None and row[plate] is None):
             continue
         key = ("" if plate is None else str(row[plate]), well_name(str(row[well])))
         values = tuple(row[name] for name in names)

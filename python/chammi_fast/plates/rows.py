@@ -114,9 +114,9 @@ class Reading:
             KEY: pa.array([row.key for row in self.rows], pa.string()),
             PLATE: pa.array([row.plate for row in self.rows], pa.string()),
             WELL: pa.array([row.well for row in self.rows], pa.string()),
-            SITE: _column([row.site for row in self.rows]),
+            SITE: as_column([row.site for row in self.rows]),
         }
-        columns |= {name: _column([row.metadata.get(name) for row in self.rows]) for name in names}
+        columns |= {name: as_column([row.metadata.get(name) for row in self.rows]) for name in names}
         files = pa.list_(pa.string())
         columns[IMAGES] = pa.array([_in_order(row.images, self.channels) for row in self.rows], files)
         columns[ILLUMINATION] = pa.array([_in_order(row.illumination, self.channels) for row in self.rows], files)
@@ -131,7 +131,13 @@ def _in_order(files: dict[str, str], channels: Sequence[str]) -> list[str | None
     return [files.get(channel) for channel in channels]
 
 
-def _column(values: list[Any]) -> pa.Array:
+def records(table: pa.Table) -> list[dict[str, Any]]:
+    """Return a table's rows; NaN is no value, and None like every other cell without one: NaN does not equal NaN."""
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return [{name: None if value != value else value for name, value in row.items()} for row in rows]  # noqa: PLR0124
+
+
+def as_column(values: list[Any]) -> pa.Array:
     """Return values as one Arrow type: their own, or text where tables disagree."""
     try:
         return pa.array(values)
