@@ -1,7 +1,7 @@
 """The least that a table of one batch of vectors takes: imports, compiling, reading images, one call, one file.
 
-Usage: bare_start.py JOB.json. The imports are those of ``chammi-fast embed`` (pyarrow imports pandas where
-that is installed).
+Usage: bare_start.py JOB.json. The imports are those of ``chammi-fast embed``, which does without pandas: pyarrow
+imports it, where it is installed, when it makes an array of Python's objects or of NumPy's.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def main(file: Path) -> None:
     images = load_batch(paths, widths, Preprocess(**job["preprocess"])).images
     embed = by_openvino if job["form"]["backend"] == "openvino" else by_onnxruntime
     vectors = embed(job, images)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    numbers = pa.Array.from_buffers(pa.float32(), vectors.size, [None, pa.py_buffer(vectors)])
+    column = pa.FixedSizeListArray.from_arrays(numbers, vectors.shape[1])
     parquet.write_table(rows.append_column("embedding", column), job["out"])
 
 

@@ -151,7 +151,6 @@ def embed(
     from chammi_fast.embedding import EmbedSettings
     from chammi_fast.embedding import embed as run
     from chammi_fast.model import load_model
-    from chammi_fast.plates import open_plate
 
     warn_of_mixed_installations()
     settings = EmbedSettings(
@@ -185,6 +184,8 @@ def embed(
         )
     opened = None
     if plate is not None:
+        from chammi_fast.plates import open_plate
+
         opened = open_plate(plate, locations=locations, illumination=illumination, plate_map=plate_map, images=images)
     crops = None if opened is None else _crops(crop_size, edge, scale, neighbours)
     with image_progress("images" if opened is None else "fields") as progress:

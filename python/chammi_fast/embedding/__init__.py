@@ -12,7 +12,6 @@ from chammi_fast.embedding.filling import EmbeddedBatch, Embedder, Order
 from chammi_fast.embedding.inputs import Inputs
 from chammi_fast.embedding.merging import MergeReport, merge
 from chammi_fast.embedding.planning import Plan, make_plan, settle_run
-from chammi_fast.embedding.plate_work import PlateWork
 from chammi_fast.embedding.running import embed_table
 from chammi_fast.embedding.settings import EmbedReport, EmbedSettings
 from chammi_fast.errors import ManifestError
@@ -101,10 +100,12 @@ def embed(  # noqa: PLR0913 - the public face: each argument is one decision of 
 
 
 def _save_crops(order: Order, folder: str | Path, progress: Callable[[str, int, int], None] | None) -> None:
+    from chammi_fast.embedding.plate_work import PlateWork
+    from chammi_fast.embedding.saving import save_crops  # imports Pillow, which a run does without
+
     job, settings = order.jobs[0], order.settings
     if not isinstance(job.work, PlateWork):
         raise ManifestError("crops are saved of a plate: name a plate.")
-    from chammi_fast.embedding.saving import save_crops  # imports Pillow, which a run does without
 
     channels = len(order.files.named.resolve(job.channels, unknown=settings.unknown))
     save_crops(job.work, channels, folder, threads=settings.threads, progress=progress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chammi_fast.embedding.plate_work import PlateWork
 from chammi_fast.embedding.settings import Job
 from chammi_fast.embedding.work import ManifestWork
 from chammi_fast.errors import ChannelError, ManifestError
@@ -80,6 +79,8 @@ class Inputs:
         if self.plate is not None:
             if settings.mask != "keep":
                 raise ManifestError(f"mask='{settings.mask}' is for tapes: a plate's images have no mask channel.")
+            from chammi_fast.embedding.plate_work import PlateWork  # and all of plates, which tables do without
+
             named = model.resolve(self.channels or "", unknown=settings.unknown)
             plate = self.plate.select([channel.source for channel in named])
             return [Job(PlateWork(plate, self.crops or CropSettings()), self.channels or "", out)]
