@@ -90,6 +90,12 @@ def synthetic_cells(record: Record) -> str:
     lines += [row(f"`{name}`", *(f"{value:.3f}" for value in values)) for name, values in trained.items()]
     means = [sum(values) / len(trained) for values in zip(*trained.values(), strict=True)]
     lines.append(row("mean", *(f"{value:.3f}" for value in means)))
+    if record.get("schedule_as_published") != "published":
+        text = (
+            "The columns `as published` were recorded with a former schedule of `--as-published`, which began the "
+            "cosine at its height after warm-up."
+        )
+        lines += ["", textwrap.fill(text, 120)]
     return "\n".join(lines)
 
 

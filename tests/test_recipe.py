@@ -61,16 +61,16 @@ def test_recipes_are_whole(name: str) -> None:
     assert recipe.ssl_weight == (0.2 if "0.2ssl" in variant else float("ssl" in variant))
     assert (recipe.miro_weight > 0) == (variant == "miro")
     assert (recipe.swad_from is not None) == (variant == "swad")
-    assert recipe.frozen == ()
+    assert recipe.frozen == recipe.frozen_where_there == published.frozen == ()
     assert (recipe.temperature_scale, recipe.ssl_pairs, recipe.supervised) == ("sqrt", "true", "proxynca")
     if strategy == "channelreplication":
         assert recipe.epochs == 0
         return
     assert (recipe.epochs, recipe.batch_size, recipe.weight_decay, recipe.warmup_epochs) == (15, 128, 5e-4, 3)
-    assert "losses.*" in published.frozen
-    assert (published.weight_decay, published.learning_rate_end) == (5e-5, 1e-6)
-    assert ("network.strategy.offsets.*" in published.frozen) == (strategy == "sliceparam")
-    assert ("network.strategy.norm.*" in published.frozen) == (strategy == "depthwise")
+    assert "losses.*" in published.frozen_where_there
+    assert (published.weight_decay, published.learning_rate_end, published.schedule) == (5e-5, 1e-6, "published")
+    assert ("network.strategy.offsets.*" in published.frozen_where_there) == (strategy == "sliceparam")
+    assert ("network.strategy.norm.*" in published.frozen_where_there) == (strategy == "depthwise")
     assert (published.temperature_scale == "published") == (strategy in ("sliceparam", "targetparam"))
     assert (published.ssl_pairs == "published") == ("ssl" in variant)
     assert (published.supervised == "cross_entropy") == ("0.2ssl" in variant)

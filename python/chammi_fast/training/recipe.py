@@ -26,6 +26,8 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
+ADDING_UP = ("frozen", "frozen_where_there")
+
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How to make and train a network.
@@ -58,11 +60,14 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     proxy_rate, miro_rate : of the proxies and of MIRO's variances, relative to that of the network
     learning_rate_end, warmup_from, warmup_epochs : it rises from the one, along a line, and falls to the other, along a
         cosine
-    schedule : the learning rate changes at every "step" or every "epoch"
+    schedule : the learning rate changes at every "step" or every "epoch"; or by epoch as in the "published" runs,
+        see `chammi_fast.training.optimisation.published_rate`
     weight_decay : of AdamW
     swad_from : epoch, from 0, from which every step's weights are averaged; None for no averaging
     swad_learning_rate : that the learning rate is annealed to by then
-    frozen : patterns of the names of parameters that stay as they are ("losses.*.proxies")
+    frozen : patterns of the names of parameters that stay as they are ("losses.*.proxies"); each must name one
+    frozen_where_there : the same, but a pattern may name none: what was frozen in the published runs of a recipe has
+        no parameters in some of its variants
     precision : of the network's computation
     seed : of weights, order and augmentation
     """
@@ -105,11 +110,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     learning_rate_end: NotNegative = 1e-7
     warmup_from: NotNegative = 1e-5
     warmup_epochs: NotNegative = 3
-    schedule: Literal["step", "epoch"] = "step"
+    schedule: Literal["step", "epoch", "published"] = "step"
     weight_decay: NotNegative = 5e-4
     swad_from: NotNegative | None = None
     swad_learning_rate: Positive | None = None
     frozen: tuple[str, ...] = ()
+    frozen_where_there: tuple[str, ...] = ()
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
 
@@ -212,12 +218,14 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _merge(base: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """Let fields take the place of those of the same name; what differs as published adds up."""
-    published = {**base.get("as_published", {}), **fields.get("as_published", {})}
+    tables = base.get("as_published", {}), fields.get("as_published", {})
+    published = tables[0] | tables[1]
+    for name in ADDING_UP:
+        patterns = [pattern for table in tables for pattern in table.get(name, [])]
+        if patterns:
+            published[name] = patterns
     both = base | fields
     if published:
-        frozen = [*base.get("as_published", {}).get("frozen", []), *fields.get("as_published", {}).get("frozen", [])]
-        if frozen:
-            published["frozen"] = frozen
         both["as_published"] = published
     return both
 
