@@ -116,6 +116,14 @@ def report(tmp_path_factory: pytest.TempPathFactory, _quick: None) -> BenchRepor
     return bench(write_adaptive(folder / "small.onnx"), inputs, BenchSettings(run_s=0.001))
 
 
+def test_a_network_of_one_batch_size_is_measured(tmp_path: Path) -> None:
+    path = write_foreign(tmp_path / "one.onnx", shape=[1, 2, 8, 8], spec=fixed_spec("CP/nucleus", "er"))
+    inputs = Inputs(manifest=write_tapes(tmp_path, 6), channels="CP/nucleus,er")
+    report = bench(path, inputs, BenchSettings(run_s=0.001))
+    assert [one.fault for one in report.tried if one.failed] == []
+    assert report.sets[0].images == 5
+
+
 def test_every_stage_is_measured(report: BenchReport) -> None:
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert set(document) == {

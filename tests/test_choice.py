@@ -97,10 +97,9 @@ class FakeBackend:
     angle: float = 0.0
     above: float = -np.inf
     broken: float | None = None
-    version: str = "1"
     sizes: list[int] = field(default_factory=list)
 
-    def run(self, images: np.ndarray) -> np.ndarray:
+    def embed(self, images: np.ndarray) -> np.ndarray:
         self.sizes.append(len(images))
         time.sleep(self.seconds_per_image * len(images))
         first = images[:, 0, 0, :2]
@@ -258,7 +257,7 @@ def test_a_fault_of_several_forms_is_said_once() -> None:
 
 def test_a_form_that_fails_while_it_runs_is_passed_over() -> None:
     class Failing(FakeBackend):
-        def run(self, images: np.ndarray) -> np.ndarray:  # noqa: ARG002
+        def embed(self, images: np.ndarray) -> np.ndarray:  # noqa: ARG002
             raise BackendError("m.onnx: refuses a 6x1x2x2 batch.")
 
     there = network(FakeBackend(FP32), Failing(BF16))
@@ -312,10 +311,10 @@ def test_a_short_table_is_timed_as_a_long_one(streams: int, size: int) -> None:
 
 def test_a_slow_call_does_not_decide() -> None:
     class Disturbed(FakeBackend):
-        def run(self, images: np.ndarray) -> np.ndarray:
+        def embed(self, images: np.ndarray) -> np.ndarray:
             if len(self.sizes) == 1:
                 time.sleep(0.05)
-            return super().run(images)
+            return super().embed(images)
 
     there = network(Disturbed(FP32, FAST), FakeBackend(OTHER, SLOW))
     assert choose([OTHER, FP32], [there.subject()], TERMS).taken.form == FP32

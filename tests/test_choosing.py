@@ -32,7 +32,7 @@ from chammi_fast.runtime import choice as choice_module  # noqa: E402
 from chammi_fast.runtime.accuracy import Accuracy  # noqa: E402
 from chammi_fast.runtime.choice import Choice, choose  # noqa: E402
 from forms import processor_forms  # noqa: E402
-from handmade import SIZE, write_adaptive  # noqa: E402
+from handmade import SIZE, fixed_spec, write_adaptive, write_foreign  # noqa: E402
 from quantised import fix_channels, quantise  # noqa: E402
 
 AUTO = Form("auto", "auto", "auto")
@@ -232,6 +232,19 @@ def test_where_nothing_can_be_compared_no_image_is_read(adaptive: Path) -> None:
     unread = Task(CHANNELS, "error", pytest.fail)
     choice = settle(files_of(adaptive), [unread], Form("onnxruntime", "cpu", "fp32"), 0.999)
     assert choice.taken.form.precision == "fp32"
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_network_of_one_batch_size_is_tried_and_embeds(batch: int, tmp_path: Path) -> None:
+    """As torch.onnx.export writes it where no dimension is said to be free."""
+    path = write_foreign(tmp_path / "f.onnx", shape=[batch, 2, SIZE, SIZE], spec=fixed_spec(*CHANNELS.split(",")))
+    choice = settle(files_of(path), [task()], AUTO, 0.999)
+    assert len(choice.tried) == len([form for form in processor_forms() if form.precision != "int8"])
+    assert not [one.fault for one in choice.tried if one.failed]
+    (report,) = chammi_fast.embed(path, manifest=cells(tmp_path), channels=CHANNELS, out=tmp_path / "out")
+    assert (report.images, report.failed) == (5, 0)
+    expected = load_model(path).bind(CHANNELS).embed(images())
+    np.testing.assert_allclose(expected, images().mean((2, 3)), atol=1e-6)
 
 
 # The memory.

@@ -36,7 +36,7 @@ from chammi_fast.quantisation.cutting import cut, layers, restored  # noqa: E402
 from chammi_fast.quantisation.flattening import flatten, shapes_of  # noqa: E402
 from chammi_fast.quantisation.judging import individual_error, same_neighbours  # noqa: E402
 from chammi_fast.quantisation.sampling import STAND_INS, Case, _measured, draw  # noqa: E402
-from chammi_fast.quantisation.searching import fewest, not_worth  # noqa: E402
+from chammi_fast.quantisation.searching import fewest, not_worth, prepare  # noqa: E402
 from chammi_fast.quantisation.tools import TOOLS  # noqa: E402
 from chammi_fast.runtime import Form  # noqa: E402
 from chammi_fast.runtime.graph import embedded_spec, specialise, weights_sha256  # noqa: E402
@@ -437,6 +437,35 @@ def test_a_specialised_file_is_quantised_too(folder: Path, cells: Path) -> None:
     assert 1e-7 < 1 - cosines(one, other).min() < 0.02
     with pytest.raises(ChannelError, match="is made for the channels"):
         run(sliced, cells, channels="CP/er,CP/nucleus")
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_network_of_one_batch_size_is_calibrated_with_the_same_images(size: int, folder: Path) -> None:
+    free = load_model(exported("hypernet", folder, CHANNELS))
+    network = onnx.ModelProto()
+    network.CopyFrom(free.network)
+    network.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    fixed = replace(free, network=network)
+    calibration = np.random.default_rng(1).standard_normal((10, 2, 64, 64), dtype=np.float32)
+    cases = [Case("a", CHANNELS, calibration)]
+    one, other = (prepare(model, cases, lambda _: None) for model in (free, fixed))
+    assert {len(value) for feed in other.feeds for value in feed.values()} == {size}
+    for name in one.feeds[0]:
+        expected, found = (np.concatenate([feed[name] for feed in bench.feeds]) for bench in (one, other))
+        np.testing.assert_allclose(found[:10], expected, atol=1e-5)
+        assert len(found) == -(-10 // size) * size
+    assert [bench.tried * len(next(iter(bench.feeds[0].values()))) >= 16 for bench in (one, other)] == [True, True]
+
+
+def test_a_network_of_one_batch_size_is_quantised(folder: Path, cells: Path) -> None:
+    network = onnx.load(exported("hypernet", folder, CHANNELS))
+    network.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(network, folder / "one.onnx")
+    found = run(folder / "one.onnx", cells)
+    assert load_model(found.path).fixed_batch == 1
+    images = np.random.default_rng(2).standard_normal((5, 2, 64, 64), dtype=np.float32)
+    one, other = (load_model(path).bind(CHANNELS).embed(images) for path in (folder / "one.onnx", found.path))
+    assert cosines(one, other).min() > 0.9
 
 
 def test_a_network_of_its_own_for_every_configuration_is_refused(folder: Path, cells: Path) -> None:

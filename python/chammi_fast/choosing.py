@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from chammi_fast.channels import UnknownPolicy
-    from chammi_fast.runtime import Backend
+    from chammi_fast.model import BoundModel
 
 QUANTISED_SUFFIX = ".int8.onnx"
 REFERENCE_FORM = Form()
@@ -163,8 +163,8 @@ def _find_out(
 
 
 def _subject(files: Files, task: Task) -> Subject:
-    def opened(model: Model, form: Form) -> Backend:
-        return model.bind(task.channels, unknown=task.unknown, form=form).backend
+    def opened(model: Model, form: Form) -> BoundModel:
+        return model.bind(task.channels, unknown=task.unknown, form=form)
 
     floating = files.floating
     return Subject(

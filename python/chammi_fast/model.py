@@ -59,6 +59,11 @@ class Model:
     def __repr__(self) -> str:
         return f"Model({str(self.path)!r}, {self.spec.strategy}, {self.spec.form}, sha256={self.sha256[:12]})"
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """Batch size that a foreign network insists on; ours take any."""
+        return static_dimensions(network_inputs(self.network)[0])[0]
+
     def resolve(self, channels: str | Sequence[str], *, unknown: UnknownPolicy = "error") -> tuple[Channel, ...]:
         """Look channels up in the model's vocabulary (`chammi_fast.channels.resolve_channels`).
 
@@ -147,6 +152,11 @@ class BoundModel:
         return self.model.path.stem
 
     @property
+    def form(self) -> Form:
+        """How the network is run."""
+        return self.backend.form
+
+    @property
     def embedding_size(self) -> int:
         """Length of an embedding."""
         spec = self.model.spec
@@ -180,7 +190,7 @@ class BoundModel:
         if len(images) == 0:
             return np.empty((0, self.embedding_size), dtype=np.float32)
         images = np.ascontiguousarray(images)
-        fixed = self._fixed_batch
+        fixed = self.model.fixed_batch
         embeddings = self.backend.run(images) if fixed is None else self._in_batches_of(fixed, images)
         if embeddings.shape != (len(images), self.embedding_size):
             raise BackendError(
@@ -204,11 +214,6 @@ class BoundModel:
             "threads": self.backend.form.threads,
             "streams": self.backend.form.streams,
         }
-
-    @property
-    def _fixed_batch(self) -> int | None:
-        """Batch size that a foreign network insists on; ours take any."""
-        return static_dimensions(network_inputs(self.model.network)[0])[0]
 
     def _in_batches_of(self, size: int, images: np.ndarray) -> np.ndarray:
         filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % size, axis=0)])

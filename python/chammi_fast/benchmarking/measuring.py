@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from chammi_fast.benchmarking.stages import Prepared
     from chammi_fast.choosing import Files
     from chammi_fast.images import Preprocess
-    from chammi_fast.model import Model
-    from chammi_fast.runtime import Backend
+    from chammi_fast.model import BoundModel, Model
 
 COMPARED_IMAGES = 16
 FEWEST_BATCHES, MOST_IMAGES = 4, 20_000
@@ -69,8 +68,8 @@ def try_forms(files: Files, sets: Sequence[Loaded]) -> tuple[Candidate, ...]:
 
 
 def _subject(files: Files, loaded: Loaded) -> Subject:
-    def opened(model: Model, form: Form) -> Backend:
-        return model.bind(loaded.images.channels, form=form).backend
+    def opened(model: Model, form: Form) -> BoundModel:
+        return model.bind(loaded.images.channels, form=form)
 
     floating = files.floating
     return Subject(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 FEED_IMAGES = 4
-TRIED_FEEDS = 4
+TRIED_IMAGES = 16
 # A layer whose share of the error is more than so many times its share of the multiplications costs more than it gives.
 # Of ConvNeXt-Tiny's layers, the convolutions are at 4 to 17 when their turn comes, and the products below 2.
 WORTH = 3.0
@@ -111,14 +111,15 @@ def prepare(model: Model, cases: Sequence[Case], told: Callable[[str], None]) ->
         If there is no layer to quantise.
     """
     parts = cut(model.network)
-    feeds = [feed for case in cases for feed in _feeds(model, parts, case)]
+    size = model.fixed_batch or FEED_IMAGES
+    feeds = [feed for case in cases for feed in _feeds(model, parts, case, size)]
     found = tuple(layers(parts.body, feeds[0])) if feeds[0] else ()
     if not found:
         raise QuantisationError(
             f"{model.path}: has no layer whose weights are the same for all channels: export it for its channels "
             f"(chammi-fast export --channels) and quantise that file."
         )
-    return Bench(parts, found, feeds, told)
+    return Bench(parts, found, feeds, -(-TRIED_IMAGES // size), told)
 
 
 def fewest(holds: Callable[[int], bool], first: int, count: int) -> int | None:
@@ -160,11 +161,13 @@ class Bench:
     ----------
     layers : of the body, in order of computation
     feeds : calibration images as the head gives them to the body, a few at a time
+    tried : how many of the feeds a layer's error is measured on
     """
 
     parts: Cut
     layers: tuple[Layer, ...]
     feeds: Feeds
+    tried: int
     told: Callable[[str], None]
 
     def network(self, body: ModelProto, kept: Collection[str]) -> ModelProto:
@@ -201,19 +204,22 @@ class Bench:
 
     def _run(self, body: ModelProto) -> np.ndarray:
         session = _open(body)
-        return np.concatenate([session.run(None, feed)[0] for feed in self.feeds[:TRIED_FEEDS]])
+        return np.concatenate([session.run(None, feed)[0] for feed in self.feeds[: self.tried]])
 
 
-def _feeds(model: Model, parts: Cut, case: Case) -> Feeds:
-    """Compute what the head gives to the body for a case's calibration images, a few at a time."""
+def _feeds(model: Model, parts: Cut, case: Case, size: int) -> Feeds:
+    """Compute what the head gives to the body for a case's calibration images, so many at a time."""
     image = next(value.name for value in network_inputs(model.network) if value.name != CHANNELS_INPUT)
     needed = [value.name for value in network_inputs(parts.body)]
     inputs = [value.name for value in network_inputs(parts.head)]
     session = _open(parts.head)
     ids = np.array([channel.token_id for channel in model.resolve(case.channels)])
+    images = case.calibration
+    if model.fixed_batch is not None:  # it takes whole batches alone: the first images fill up the last one
+        images = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
     feeds = []
-    for start in range(0, len(case.calibration), FEED_IMAGES):
-        given = {image: case.calibration[start : start + FEED_IMAGES], CHANNELS_INPUT: ids}
+    for start in range(0, len(images), size):
+        given = {image: images[start : start + size], CHANNELS_INPUT: ids}
         made = [name for name in needed if name not in given]
         computed = session.run(made, {name: given[name] for name in inputs}) if made else []
         feeds.append({name: given[name] for name in needed if name in given} | dict(zip(made, computed, strict=True)))

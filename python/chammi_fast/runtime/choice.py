@@ -7,7 +7,7 @@ import ctypes
 import gc
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,8 +17,6 @@ from chammi_fast.runtime.form import Form  # noqa: TC001 - choices are read back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from chammi_fast.runtime import Backend
 
 SHORTEST_S, MOST_CALLS, FEWEST_CALLS = 0.3, 20, 3
 PART = 8
@@ -72,6 +70,17 @@ class Choice:
         return text + (" (remembered)" if self.remembered else "")
 
 
+class Opened(Protocol):
+    """A network that is open in a form, and embeds any number of images, whatever batches it insists on itself."""
+
+    @property
+    def form(self) -> Form:
+        """The form, with the threads and streams that it settled for."""
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """Embed (N, C, H, W) float32 images: (N, D) float32."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A network whose channels are settled, and some of the images that it is to embed.
@@ -83,8 +92,8 @@ class Subject:
     images : (N, C, H, W) float32, normalised; N of at least 1
     """
 
-    open: Callable[[Form], Backend]
-    reference: Callable[[], Backend] | None
+    open: Callable[[Form], Opened]
+    reference: Callable[[], Opened] | None
     images: np.ndarray
 
 
@@ -143,15 +152,15 @@ def _try(
     form: Form, subjects: list[Subject], references: list[np.ndarray | None], terms: Terms, *, timed: bool
 ) -> Candidate:
     try:
-        backend = subjects[0].open(form)
-        settled = replace(form, threads=backend.form.threads, streams=backend.form.streams)
+        opened = subjects[0].open(form)
+        settled = replace(form, threads=opened.form.threads, streams=opened.form.streams)
         accuracy = None
         if form.precision != "fp32":
-            accuracy = _accuracy(form, backend, subjects, references) or terms.recorded
+            accuracy = _accuracy(form, opened, subjects, references) or terms.recorded
             fault = _refusal(accuracy, terms.min_cosine)
             if fault:
                 return Candidate(settled, accuracy=accuracy, fault=fault)
-        return Candidate(settled, _rate(backend, subjects[0].images) if timed else 0.0, accuracy)
+        return Candidate(settled, _rate(opened, subjects[0].images) if timed else 0.0, accuracy)
     except MissingExtraError:
         raise
     except BackendError as error:
@@ -159,22 +168,22 @@ def _try(
 
 
 def _accuracy(
-    form: Form, first: Backend, subjects: list[Subject], references: list[np.ndarray | None]
+    form: Form, first: Opened, subjects: list[Subject], references: list[np.ndarray | None]
 ) -> Accuracy | None:
     """Compare all subjects' embeddings with float32; only one network is open at a time, besides the first."""
     measured = []
     for subject, reference in zip(subjects, references, strict=True):
         if reference is not None:
-            backend = first if subject is subjects[0] else subject.open(form)
-            measured.append(compare(_in_parts(backend, subject.images), reference))
-            del backend  # or it would be there while the next one is opened
+            opened = first if subject is subjects[0] else subject.open(form)
+            measured.append(compare(_in_parts(opened, subject.images), reference))
+            del opened  # or it would be there while the next one is opened
             release_memory()
     return joined(measured) if measured else None
 
 
-def _in_parts(backend: Backend, images: np.ndarray) -> np.ndarray:
+def _in_parts(opened: Opened, images: np.ndarray) -> np.ndarray:
     """Embed a few images at a time: a trial is not to take more memory than the run."""
-    return np.concatenate([backend.run(images[first : first + PART]) for first in range(0, len(images), PART)])
+    return np.concatenate([opened.embed(images[first : first + PART]) for first in range(0, len(images), PART)])
 
 
 def _faults(tried: Sequence[Candidate]) -> list[str]:
@@ -201,16 +210,16 @@ def _refusal(accuracy: Accuracy | None, min_cosine: float) -> str:
     return ""
 
 
-def _rate(backend: Backend, images: np.ndarray) -> float:
+def _rate(opened: Opened, images: np.ndarray) -> float:
     """Return images per second, of the fastest of a few calls: others may be slowed down by other programs."""
     # A short table is not to decide for long ones, nor streams to go without images. Not a run's whole batch: ONNX
     # Runtime would take more memory for it than a run in another form does.
-    count = backend.form.fixed_batch or max(PART, 2 * backend.form.streams)
+    count = opened.form.fixed_batch or max(PART, 2 * opened.form.streams)
     images = np.resize(images, (count, *images.shape[1:]))
     shortest, spent, calls = float("inf"), 0.0, 0
     while calls < FEWEST_CALLS or (spent < SHORTEST_S and calls < MOST_CALLS):
         began = time.perf_counter()
-        backend.run(images)
+        opened.embed(images)
         taken = time.perf_counter() - began
         shortest, spent, calls = min(shortest, taken), spent + taken, calls + 1
     return len(images) / shortest
