@@ -317,3 +317,13 @@ def test_the_report_prints_paths_and_brackets_as_they_are() -> None:
     assert "/data [1]: 1 problem, 1 note" in printed
     assert "problem files are missing: [bold]/a.png." in printed
     assert (report.problems, report.notes) == (1, 1)
+
+
+def test_names_with_brackets_are_shown_as_they_are() -> None:
+    rows = (("plate [bold]", "wells"), ("p[/x]", "[red]3"))
+    report = CheckReport("[/data]", (DataSetReport("fields", (Finding("note", "of [b]"),), rows),))
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(report.render())
+    for name in ("[/data]", "plate [bold]", "p[/x]", "[red]3", "of [b]"):
+        assert name in shown.get()

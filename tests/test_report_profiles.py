@@ -19,6 +19,7 @@ from chammi_fast.cli import app
 from chammi_fast.errors import ReportError
 from chammi_fast.evaluation import evaluate, write_scores
 from chammi_fast.profiling import Judging, Processing
+from chammi_fast.reporting.profile_folders import read_folders
 from chammi_fast.reporting import Report, report
 from report_cases import HOSTILE
 from score_cases import write_csv, write_table
@@ -178,6 +179,16 @@ def test_the_command_takes_several_folders(results: Path, profiled: tuple[Path, 
     ran = CliRunner().invoke(app, ["report", f"--results={results}", *named, f"--out={tmp_path}"])
     assert ran.exit_code == 0, ran.output
     assert (tmp_path / "figures" / "plates-2.svg").is_file()
+
+
+def test_profiles_of_a_store_are_read_like_those_of_a_disk(profiled: tuple[Path, Any]) -> None:
+    profiled[1].write("memory://profiled/screen")
+    (stored,) = read_folders(["memory://profiled/screen"])
+    (here,) = read_folders([profiled[0] / "screen"])
+    assert stored.rankings == here.rankings
+    assert set(here.rankings) == {"replicability", "mechanism"}
+    np.testing.assert_array_equal(stored.profiles.matrix, here.profiles.matrix)
+    assert stored.profiles.metadata.equals(here.profiles.metadata)
 
 
 def test_a_folder_without_profiles_is_named(results: Path, profiled: tuple[Path, Any], tmp_path: Path) -> None:

@@ -112,12 +112,13 @@ def compared(what: str, found: int, published: int) -> Finding:
 
 def _figures(rows: Sequence[Sequence[str]]) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for place, title in enumerate(rows[0]):
-        table.add_column(title, justify="right" if place else "left", overflow="fold")
+        table.add_column(Text(title), justify="right" if place else "left", overflow="fold")
     for row in rows[1:]:
-        table.add_row(*row)
+        table.add_row(*(Text(cell) for cell in row))  # brackets in a name are no markup
     return table
 
 

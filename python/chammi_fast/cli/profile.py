@@ -118,18 +118,26 @@ def _listed(text: str) -> list[str]:
 
 def _table(result: ProfileResult) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     cells = "" if result.cells is None else f" of {result.cells:,} cells"
     features = f"{len(result.profiles.features):,} features"
     table = Table(title=f"{len(result.profiles):,} profiles{cells}, {features}", title_justify="left")
     for name in ("measure", "of", "value"):
         table.add_column(name, justify="right" if name == "value" else "left")
+    for row in _measures(result):
+        table.add_row(*(Text(cell) for cell in row))  # brackets in a name are no markup
+    return table
+
+
+def _measures(result: ProfileResult) -> list[tuple[str, str, str]]:
+    rows = []
     for name, judgement in (("replicability", result.replicability), ("mechanism", result.mechanism)):
         if judgement is not None:
             groups = judgement.ranking.num_rows
-            table.add_row(f"{name}: mean mAP", f"{groups:,} of {judgement.column}", f"{judgement.mean:.3f}")
-            table.add_row(f"{name}: found", f"p < {result.judging.threshold:g}, corrected", f"{judgement.found:,}")
+            rows.append((f"{name}: mean mAP", f"{groups:,} of {judgement.column}", f"{judgement.mean:.3f}"))
+            rows.append((f"{name}: found", f"p < {result.judging.threshold:g}, corrected", f"{judgement.found:,}"))
     nearest = [] if result.nearest is None else result.nearest.to_pylist()
-    for row in nearest:
-        table.add_row("nearest is a replicate", f"{row['plate']} on {row['other']}", f"{row['accuracy']:.3f}")
-    return table
+    return rows + [
+        ("nearest is a replicate", f"{row['plate']} on {row['other']}", f"{row['accuracy']:.3f}") for row in nearest
+    ]

@@ -11,7 +11,8 @@ from chammi_fast.extras import require
 from chammi_fast.files import results_folder
 from chammi_fast.profiling.aggregation import Aggregated, aggregate
 from chammi_fast.profiling.correction import correct
-from chammi_fast.profiling.judging import Judgement, mechanism, nearest, replicability
+from chammi_fast.profiling.judging import Judgement, mechanism, replicability
+from chammi_fast.profiling.pairs import nearest
 from chammi_fast.profiling.results import ProfileResult
 from chammi_fast.profiling.settings import Judging, Processing
 from chammi_fast.profiling.wells import Profiles, annotate, read_profiles, some
@@ -140,12 +141,16 @@ def _judged(
     corrected, controls, more = correct(aggregated, processing)
     notes += more
     asked, plate = judging.replicates, processing.plate
+    replicates = None if asked is None else replicability(corrected, controls, judging)
+    mechanisms = None if judging.mechanism is None else mechanism(corrected, controls, judging)
+    for name, judgement in (("replicability", replicates), ("mechanism", mechanisms)):
+        notes += [] if judgement is None else judgement.notes(name)
     return ProfileResult(
         profiles=corrected,
         aggregated=aggregated,
         controls=controls,
-        replicability=None if asked is None else replicability(corrected, controls, judging),
-        mechanism=None if judging.mechanism is None else mechanism(corrected, controls, judging),
+        replicability=replicates,
+        mechanism=mechanisms,
         nearest=None
         if asked is None or plate not in corrected.metadata.column_names
         else nearest(corrected, controls, asked, plate),

@@ -34,7 +34,8 @@ def correct(profiles: Profiles, how: Processing) -> tuple[Profiles, np.ndarray |
     Raises
     ------
     ProfileError
-        If the control expression holds for no profile, or for too few of a plate, or no feature is left.
+        If a profile has no plate, the control expression holds for no profile, or for too few of a plate, or no feature
+        is left.
     MissingExtraError
         If pycytominer is not installed and needed.
     """
@@ -42,7 +43,7 @@ def correct(profiles: Profiles, how: Processing) -> tuple[Profiles, np.ndarray |
     fit = controls if controls is not None and how.to_controls else np.ones(len(profiles), bool)
     notes: list[str] = []
     if how.normalise != "none":
-        profiles, found = normalise(profiles, profiles.column(how.plate, _PURPOSE), fit, how.normalise)
+        profiles, found = normalise(profiles, profiles.filled(how.plate, _PURPOSE), fit, how.normalise)
         notes += found
     if how.select:
         profiles, found = select(profiles, how)

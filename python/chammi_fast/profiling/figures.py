@@ -13,7 +13,7 @@ from chammi_fast.profiling.aggregation import COUNT_COLUMN
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from chammi_fast.profiling.judging import Correlations
+    from chammi_fast.profiling.pairs import Correlations
     from chammi_fast.profiling.wells import Profiles
 
 _WELL = re.compile(r"([A-Z]{1,2})0*([0-9]{1,2})")

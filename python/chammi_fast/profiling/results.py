@@ -14,7 +14,7 @@ from chammi_fast.embedding_table import make_anndata
 from chammi_fast.extras import require
 from chammi_fast.files import replacing, write_text
 from chammi_fast.profiling.figures import draw_correlations, draw_plates
-from chammi_fast.profiling.judging import correlations
+from chammi_fast.profiling.pairs import correlations
 from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:

@@ -12,6 +12,9 @@ import pyarrow.compute as pc
 
 from chammi_fast.errors import ManifestError, ProfileError
 from chammi_fast.manifest import read_table, select_rows
+from chammi_fast.plates.plate_map import merge, read_plate_map
+from chammi_fast.plates.rows import as_column, records
+from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +44,7 @@ class Profiles:
         return len(self.matrix)
 
     def column(self, name: str, purpose: str) -> list[Any]:
-        """Return a column of the metadata, which is needed for a purpose.
+        """Return a column of the metadata, which is needed for a purpose; NaN and the empty text are None, too.
 
         Raises
         ------
@@ -51,7 +54,25 @@ class Profiles:
         if name not in self.metadata.column_names:
             columns = ", ".join(self.metadata.column_names)
             raise ProfileError(f"{purpose}: the profiles have no column '{name}'; they have {columns}.")
-        values: list[Any] = self.metadata[name].to_pylist()
+        values = [row[name] for row in records(self.metadata.select([name]))]
+        return [None if isinstance(value, str) and not value else value for value in values]
+
+    def named(self, name: str, purpose: str) -> np.ndarray:
+        """Return which profiles have a value in a column, (N,) bool."""
+        return np.array([value is not None for value in self.column(name, purpose)])
+
+    def filled(self, name: str, purpose: str, rows: np.ndarray | None = None) -> list[Any]:
+        """Return a column of which a purpose needs every value; or those of some rows, (N,) bool.
+
+        Raises
+        ------
+        ProfileError
+            If there is none of that name, or it is empty in such a row.
+        """
+        values = self.column(name, purpose)
+        empty = sum(value is None and (rows is None or bool(rows[place])) for place, value in enumerate(values))
+        if empty:
+            raise ProfileError(f"{purpose}: column '{name}' is empty in {empty} of the profiles.")
         return values
 
     def rows(self, expression: str, purpose: str) -> np.ndarray:
@@ -108,10 +129,14 @@ def read_profiles(paths: Sequence[str | Path], features: Sequence[str] = ("*",))
     Raises
     ------
     ProfileError
-        If no column is a feature, a feature is not a number, or nothing is left.
+        If a path is named twice, no column is a feature, a feature is not a number, or nothing is left.
     ManifestError
         If a file cannot be read.
     """
+    known = [as_path(path).resolve() for path in paths]
+    for place, path in enumerate(known):
+        if path in known[:place]:  # a profile would be its own replicate
+            raise ProfileError(f"{path}: is named twice among the profiles.")
     tables = [read_table(path) for path in paths]
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
@@ -157,26 +182,42 @@ def annotate(profiles: Profiles, where: str | Path, plate: str, well: str) -> tu
     Raises
     ------
     ProfileError
-        If the profiles lack the column of wells, a column of the map is there already with other contents, or the map
+        If the profiles lack the column of wells, a column of the map contradicts one that is there already, or the map
         has none of the wells.
     ManifestError
         If the map cannot be read.
     """
-    from chammi_fast.plates.plate_map import read_plate_map
-
     plate_map = read_plate_map(where)
-    wells = profiles.column(well, "the plate map")
-    plates = profiles.metadata[plate].to_pylist() if plate in profiles.metadata.column_names else [""] * len(wells)
-    found = [plate_map.of(str(one), str(name)) for one, name in zip(plates, wells, strict=True)]
-    absent = [f"{one} {name}".strip() for one, name, values in zip(plates, wells, found, strict=True) if values is None]
+    wells = _texts(profiles, well)
+    plates = _texts(profiles, plate) if plate in profiles.metadata.column_names else [""] * len(wells)
+    found, columns = plate_map.join(plates, wells)
+    absent = [f"{one} {name}".strip() for one, name, there in zip(plates, wells, found, strict=True) if not there]
     if len(absent) == len(wells):
         raise ProfileError(f"{where}: has none of the wells of the profiles, such as {absent[0]}.")
-    table = profiles.metadata
-    for place, name in enumerate(plate_map.columns):
-        values = pa.array([None if row is None else row[place] for row in found])
-        if name not in table.column_names:
-            table = table.append_column(name, values)
-        elif table[name].to_pylist() != values.to_pylist():
-            raise ProfileError(f"{where}: column '{name}' is in the profiles already, with other contents.")
+    own = [name for name in columns if name in {plate, well}]
     notes = [f"{len(absent)} wells are not in the plate map: {some(absent)}."] if absent else []
+    notes += [f"{where}: {', '.join(own)} of it is left out: the profiles themselves say that."] if own else []
+    table = profiles.metadata
+    for name in (name for name in columns if name not in own):
+        table = _with_column(profiles, table, name, columns[name], where)
     return replace(profiles, metadata=table), notes
+
+
+def _texts(profiles: Profiles, name: str) -> list[str]:
+    return ["" if value is None else str(value) for value in profiles.column(name, "the plate map")]
+
+
+def _with_column(profiles: Profiles, table: pa.Table, name: str, values: list[Any], where: str | Path) -> pa.Table:
+    """Add a column of a plate map, or fill the one that is there."""
+    if name not in table.column_names:
+        return table.append_column(name, as_column(values))
+    known = profiles.column(name, "the plate map")
+    merged, odd = merge(known, values)
+    if odd is not None:
+        raise ProfileError(
+            f"{where}: column '{name}' is in the profiles already, with other contents: '{known[odd]}' and "
+            f"'{values[odd]}'."
+        )
+    # What nothing is filled in keeps its type.
+    place = table.column_names.index(name)
+    return table if merged == known else table.set_column(place, name, as_column(merged))

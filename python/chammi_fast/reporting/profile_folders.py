@@ -149,4 +149,6 @@ def _ranking(path: Path, column: str) -> pa.Table:
     convert = csv.ConvertOptions(
         column_types=types | {column: pa.string()}, include_columns=[column, *types], strings_can_be_null=False
     )
-    return csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True), convert_options=convert)
+    return csv.read_csv(
+        source_of(path), parse_options=csv.ParseOptions(newlines_in_values=True), convert_options=convert
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chammi_fast.profiling.figures import MOST_PLATES, draw_correlations, draw_plates
-from chammi_fast.profiling.judging import correlations
+from chammi_fast.profiling.pairs import correlations
 from chammi_fast.reporting import words
 from chammi_fast.reporting.drawing import Text, save, style
 from chammi_fast.reporting.page import Origin, Page, ProfilesPart
