@@ -247,7 +247,8 @@ def scores(tmp_path: Path) -> Scores:
 def test_results_are_written_and_say_what_was_computed(scores: Scores, tmp_path: Path) -> None:
     out = tmp_path / "new" / "results"
     write_scores(scores, out)
-    assert sorted(path.name for path in out.iterdir()) == ["predictions.parquet", "scores.csv", "scores.json"]
+    files = ["predictions.parquet", "scores.csv", "scores.json", "training.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == files
     document = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     assert {"format_version", "tasks", "cps", "cps_reason", "metric", "features"} <= set(document)
     assert {"cps_interval", "averages", "provenance"} <= set(document)

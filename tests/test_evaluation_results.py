@@ -65,6 +65,34 @@ def test_predictions_hold_every_scored_row(scores: Scores, folders: tuple[Path, 
         scores.confusion("x")
 
 
+@pytest.mark.parametrize("sample", [None, 5])
+def test_training_holds_every_row_that_trained(sample: int | None, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    scores = evaluate(*folders, sample=sample)
+    write_scores(scores, tmp_path)
+    rows = parquet.read_table(tmp_path / "training.parquet").to_pylist()
+    train = {
+        name: {row["file_path"] for row in one.rows if row["train_test_split"] == "Train"}
+        for name, one in random_chammi(13).items()
+    }
+    found = {name: {row["key"] for row in rows if row["data_set"] == name} for name in train}
+    if sample is None:
+        assert found == train
+    else:
+        assert all(found[name] < train[name] for name in train)
+    decided = set(scores.predictions["neighbour"].to_pylist())
+    assert decided <= {row["key"] for row in rows} | set(scores.predictions["key"].to_pylist())
+
+
+def test_results_of_older_versions_do_not_say_what_trained(scores: Scores, tmp_path: Path) -> None:
+    write_scores(scores, tmp_path)
+    (tmp_path / "training.parquet").unlink()
+    old = read_scores(tmp_path)
+    assert old == dataclasses.replace(scores, training=None)
+    write_scores(scores, tmp_path)
+    write_scores(old, tmp_path)
+    assert read_scores(tmp_path) == old
+
+
 def test_provenance_says_what_was_scored_with_what(folders: tuple[Path, Path]) -> None:
     data, features = folders
     run = {"model": {"file": "m.onnx", "sha256": "ab", "spec": {"strategy": "hypernet"}}, "versions": {"numpy": "2"}}
@@ -177,7 +205,7 @@ def test_the_command_line_offers_what_python_does(folders: tuple[Path, Path], tm
     for words in ("3-nearest-neighbour scores (l2)", "predicting cell_type", "without same Plate", "Macro F1 of both"):
         assert words in everything.output
     assert {path.name for path in (tmp_path / "all").iterdir()} == {
-        "scores.json", "scores.csv", "predictions.parquet", "comparison.json"
+        "scores.json", "scores.csv", "predictions.parquet", "training.parquet", "comparison.json"
     }  # fmt: skip
     expected = evaluate(
         data, features, k=3, metric="l2", diagnose=["Plate", "cell_type"], exclude_same=["Plate"], resamples=50, seed=4

@@ -12,7 +12,8 @@ import pytest
 from chammi_fast.chammi import DATA_SETS, LABEL_COLUMNS, SPLIT_COLUMN, TRAIN
 from chammi_fast.errors import EvaluationError, ManifestError
 from chammi_fast.evaluation import Scores, evaluate
-from chammi_fast.evaluation.benchmark import Benchmark, TaskRule, chammi, fingerprint, read_benchmark
+from chammi_fast.evaluation.benchmark import Benchmark, TaskRule, chammi, fingerprint, is_chammi, read_benchmark
+from chammi_fast.evaluation.display import remarks
 from chammi_fast.evaluation.scoring import Method
 from score_cases import (
     DataSet,
@@ -155,6 +156,27 @@ def test_tasks_of_a_table_of_ones_own(table: DataSet, tmp_path: Path) -> None:
     assert scores.averages["all"].f1_macro == pytest.approx((both + f1["other plates"]) / 2)
     assert scores.averages["all"].interval is not None
     assert (scores.cps, scores.provenance.benchmark) == (None, "ours")
+
+
+def test_other_labels_or_splits_are_another_benchmark(tmp_path: Path) -> None:
+    """Its mean is not the CHAMMI Performance Score, whatever it averages."""
+    sets = random_chammi(2)
+    for one in sets.values():
+        for row in one.rows:
+            row["kind"], row["fold"] = row["Label"], row["train_test_split"]
+    folders = write_chammi(tmp_path, sets)
+    plain = evaluate(*folders, resamples=0)
+    assert plain.cps is not None
+    assert evaluate(*folders, label="Label", split="train_test_split", resamples=0).averages == plain.averages
+    for label, split, name in (("kind", None, "label kind"), (None, "fold", "split fold")):
+        scores = evaluate(*folders, label=label, split=split, resamples=0)
+        assert scores.tasks == plain.tasks
+        assert (scores.cps, scores.provenance.benchmark) == (None, f"CHAMMI by {name}")
+        assert scores.averages == {key: value for key, value in plain.averages.items() if key != "CPS"}
+        assert "no CPS: it is defined for the nine CHAMMI tasks and their labels only" in remarks(scores)
+        assert not is_chammi(scores.provenance.benchmark_sha256)
+    for own in (None, "Label"):
+        assert is_chammi(evaluate(*folders, label=own, resamples=0).provenance.benchmark_sha256)
 
 
 def test_nothing_need_train_where_groups_are_left_out(table: DataSet, tmp_path: Path) -> None:

@@ -19,20 +19,21 @@ from PIL import Image
 
 from chammi_fast.embedding_table import EmbeddingTable
 from chammi_fast.errors import ChammiFastError, EvaluationError, MissingExtraError, ReportError, TableError
-from chammi_fast.evaluation import evaluate, read_scores, write_scores
-from chammi_fast.reporting import Report, report
-from chammi_fast.reporting.cells import TRAINING, read_cells
+from chammi_fast.evaluation import compare, evaluate, read_scores, write_scores
+from chammi_fast.reporting import Report, report, tables
+from chammi_fast.reporting.cells import TRAINING, UNTESTED, read_cells
+from chammi_fast.reporting.contents import _published_notes
 from chammi_fast.reporting.drawing import SERIES, Text, save, style
 from chammi_fast.reporting.figures import slug, unique
 from chammi_fast.reporting.grids import class_grids, confusion_grid
 from chammi_fast.reporting.kinds import Kinds, natural
-from chammi_fast.reporting.projection import lay_out
+from chammi_fast.reporting.projection import lay_out, map_cells
 from chammi_fast.reporting.published import read_published, reference
 from chammi_fast.reporting.results import read_results
 from chammi_fast.reporting.thumbnails import make_thumbnails
 from chammi_fast.reporting.words import short, task_title
 from report_cases import chammi_results, write_image
-from score_cases import write_csv, write_table
+from score_cases import random_data_set, write_chammi, write_csv, write_table
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -345,6 +346,86 @@ def test_features_without_keys_and_few_cells_are_explained(tmp_path: Path) -> No
     )
     write_scores(scores, folder)
     assert "holds no embedding table" in report(folder, tmp_path / "two").page.read_text()
+
+
+def three_folds(root: Path, name: str, noise: float) -> Path:
+    """Score a table whose own column says what trains; a third of its rows neither train nor are tested."""
+    rng = np.random.default_rng(4)
+    folds, labels = ["ref", "val", "test"] * 20, [f"L{place % 4}" for place in range(60)]
+    rows = [{"file_path": f"{n}.png", "fold": folds[n], "label": labels[n]} for n in range(60)]
+    centres = np.eye(4, 6)[[n % 4 for n in range(60)]]
+    features = (centres + rng.normal(0, noise, centres.shape)).astype(np.float32)
+    write_csv(root / "cells.csv", rows)
+    write_table(root / name, rows, features)
+    tasks = '[[tasks]]\nname = "test"\n[[tasks]]\nname = "half"\nsplit = ["val"]\nwhere = "label in [\'L0\', \'L1\']"\n'
+    averages = '[averages]\nboth = ["test", "half"]\n'
+    (root / "tasks.toml").write_text(f'format_version = 1\nsplit = "fold"\ntrain = ["ref"]\n{tasks}{averages}')
+    scores = evaluate(manifest=root / "cells.csv", features=root / name, task_file=root / "tasks.toml")
+    write_scores(scores, root / "results" / name)
+    return root / "results" / name
+
+
+def test_training_cells_are_those_that_trained(tmp_path: Path) -> None:
+    (result,) = read_results([three_folds(tmp_path, "one", 1)])
+    cells = read_cells(result, "", (), 60)
+    for key, part in zip(cells.keys, cells.parts, strict=True):
+        place = int(key.removesuffix(".png"))
+        assert part == (TRAINING, "half", "test")[place % 3]
+    assert (cells.parts == TRAINING).sum() == 20
+    assert len(cells.keys) == 50, "rows that neither train nor are tested are not drawn"
+    laid_out = map_cells(cells, "cosine")
+    assert laid_out is not None
+    assert (laid_out.fitted, laid_out.by_training) == (20, True)
+
+
+def test_results_that_do_not_say_what_trained_have_no_training_cells(tmp_path: Path) -> None:
+    folder = three_folds(tmp_path, "one", 1)
+    (folder / "training.parquet").unlink()
+    (result,) = read_results([folder])
+    cells = read_cells(result, "", (), 60)
+    assert {part: (cells.parts == part).sum() for part in cells.part_order} == {UNTESTED: 30, "test": 20, "half": 10}
+    text = report(folder, tmp_path / "report").page.read_text()
+    assert "these results do not say which of them trained" in text
+    assert "cells not tested" in text
+    assert "training cells" not in text.lower()
+
+
+def test_averages_of_a_users_own_are_compared(tmp_path: Path) -> None:
+    folders = [three_folds(tmp_path, name, noise) for name, noise in (("one", 0.2), ("two", 1.5))]
+    comparison = compare(*folders)
+    table = tables.compared([comparison])
+    assert table is not None
+    assert [row.cells[1].text for row in table.rows] == ["both", "test", "half"]
+    assert table.rows[0].cells[4].value == comparison.averages["both"].difference
+
+
+def test_of_chammis_averages_the_score_is_compared_and_not_its_parts(results: list[Path]) -> None:
+    table = tables.compared([compare(*results)])
+    assert table is not None
+    assert len(table.rows) == 10
+    assert table.rows[0].cells[1].text == "CPS"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"k": 5}, "(5-nearest-neighbour scores (cosine))"),
+        ({"metric": "l2"}, "(1-nearest-neighbour scores (l2))"),
+        ({"classifier": "sgd"}, "(Scores of a linear classifier (SGD))"),
+        ({"label": "Plate"}, "(tasks of CHAMMI by label Plate)"),
+        ({"label": "Label"}, ""),
+    ],
+)
+def test_scores_by_another_rule_are_not_taken_for_comparable(how: dict[str, Any], said: str, tmp_path: Path) -> None:
+    folders = write_chammi(tmp_path, {"CP": random_data_set("CP", 3)})
+    for name, one in (("plain", {}), ("other", how)):
+        write_scores(evaluate(*folders, **one, resamples=0), tmp_path / name)
+    notes = _published_notes(read_results([tmp_path / "plain", tmp_path / "other"]), benchmark=True)
+    rule = "which takes the label of the nearest neighbour by cosine"
+    found = [note for note in notes if rule in note]
+    assert [f"other was not scored as in the paper, {rule} {said}:" in note for note in found] == [True] * bool(said)
+    text = report(tmp_path / "other", tmp_path / "page").page.read_text()
+    assert ("FixedChannels, Fine-tuned" in text) == (how.keys() != {"label"} or not said), "other labels, other tasks"
 
 
 def test_a_row_that_nobody_scored_takes_nothing_off_the_map(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from chammi_fast.cli import app
 from chammi_fast.errors import ReportError
 from chammi_fast.evaluation import evaluate, write_scores
 from chammi_fast.profiling import Judging, Processing
-from chammi_fast.reporting.profile_folders import read_folders
 from chammi_fast.reporting import Report, report
+from chammi_fast.reporting.profile_folders import read_folders
 from report_cases import HOSTILE
 from score_cases import write_csv, write_table
 

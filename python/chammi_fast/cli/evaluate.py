@@ -15,7 +15,7 @@ def evaluate(
         str, typer.Option(metavar="PATH", help="Folder of embedding tables, or MorphEm's features folder.")
     ],
     out: Annotated[
-        str, typer.Option(metavar="PATH", help="Folder for scores.json, scores.csv and predictions.parquet.")
+        str, typer.Option(metavar="PATH", help="Folder for scores, predictions, and which rows trained.")
     ],
     data: Annotated[str | None, typer.Option(metavar="PATH", help="CHAMMI folder.")] = None,
     manifest: Annotated[

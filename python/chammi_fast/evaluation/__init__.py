@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from chammi_fast.errors import EvaluationError
-from chammi_fast.evaluation.benchmark import Benchmark, chammi, fingerprint, read_benchmark
+from chammi_fast.evaluation.benchmark import Benchmark, chammi, fingerprint, read_benchmark, with_columns
 from chammi_fast.evaluation.comparison import Comparison, compare, write_comparison
 from chammi_fast.evaluation.confidence import Interval, Resampling
 from chammi_fast.evaluation.diagnostics import Diagnostics, Questions
@@ -160,9 +158,7 @@ def _benchmark(task_file: str | Path | None, label: str | None, split: str | Non
             raise EvaluationError(f"{task_file}: the task '{other[0]}' {fit}.")
     else:
         benchmark = Benchmark() if own_table else chammi()
-    if label is not None:
-        benchmark = msgspec.structs.replace(benchmark, label=(label,))
-    return benchmark if split is None else msgspec.structs.replace(benchmark, split=split)
+    return with_columns(benchmark, label, split)
 
 
 def _provenance(scores: Scores, benchmark: Benchmark, method: Method, features: Path) -> Provenance:

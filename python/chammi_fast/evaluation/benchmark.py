@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
+CPS = "CPS"
 
 
 class TaskRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -111,6 +112,34 @@ def chammi() -> Benchmark:
     """Return CHAMMI's nine tasks and averages."""
     file = resources.files("chammi_fast").joinpath("assets/tasks/chammi.toml")
     return _parse(file.read_bytes(), "chammi.toml", json=False)
+
+
+def with_columns(benchmark: Benchmark, label: str | None, split: str | None) -> Benchmark:
+    """Return a benchmark whose labels, or whose training rows and tasks, stand in another column.
+
+    It is then another benchmark, which its name says, and its mean is no CHAMMI Performance Score.
+    """
+    changed = msgspec.structs.replace(
+        benchmark,
+        label=benchmark.label if label is None else (label,),
+        split=benchmark.split if split is None else split,
+    )
+    other = [f"label {label}"] if label not in (None, *benchmark.label) else []
+    other += [f"split {split}"] if split not in (None, benchmark.split) else []
+    if not other or not benchmark.name:
+        return changed
+    kept: dict[str, Names] = {}
+    for name, members in benchmark.averages.items():
+        if name != CPS and all(member in kept or member not in benchmark.averages for member in members):
+            kept[name] = members
+    return msgspec.structs.replace(changed, name=f"{benchmark.name} by {', '.join(other)}", averages=kept)
+
+
+def is_chammi(sha256: str) -> bool:
+    """Whether a fingerprint is that of CHAMMI's tasks and labels, whichever of their columns' names was given."""
+    own = chammi()
+    names = (own.label, *((name,) for name in own.label))
+    return sha256 in {fingerprint(msgspec.structs.replace(own, label=name)) for name in names}
 
 
 def fingerprint(benchmark: Benchmark) -> str:

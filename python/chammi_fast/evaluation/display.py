@@ -88,7 +88,7 @@ def _diagnostics_table(scores: Scores) -> Table:
 def remarks(scores: Scores) -> list[str]:
     """Return what a reader must know beside the numbers, a sentence each."""
     found = [f"{name or 'scores'}: skipped, {reason}" for name, reason in scores.skipped.items()]
-    if scores.provenance.benchmark == "CHAMMI" and scores.cps_reason is not None:
+    if scores.provenance.benchmark.startswith("CHAMMI") and scores.cps_reason is not None:
         found.append(f"no CPS: {scores.cps_reason}")
     for name, missing in scores.missing.items():
         if missing:

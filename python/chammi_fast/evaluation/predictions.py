@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         ("similarity", pa.float64()),
     ]
 )
+TRAINING_SCHEMA = pa.schema([("data_set", pa.string()), ("key", pa.string())])
 
 
 def by_task(predictions: pa.Table) -> Iterator[tuple[str, pa.Table]]:

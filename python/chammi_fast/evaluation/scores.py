@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,11 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from chammi_fast.errors import EvaluationError
+from chammi_fast.evaluation.benchmark import CPS
 from chammi_fast.evaluation.confidence import Cells, Interval, Resampling
 from chammi_fast.evaluation.diagnostics import Diagnostics
 from chammi_fast.evaluation.metrics import Average, TaskScores, averages, tasks_of
-from chammi_fast.evaluation.predictions import SCHEMA, by_task, label_codes
+from chammi_fast.evaluation.predictions import SCHEMA, TRAINING_SCHEMA, by_task, label_codes
 from chammi_fast.evaluation.provenance import Provenance
 from chammi_fast.files import make_folder, replacing, source_of
 from chammi_fast.urls import as_path
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
     from chammi_fast.evaluation.benchmark import Benchmark
 
 FORMAT_VERSION = 2
-JSON_FILE, CSV_FILE, PREDICTIONS_FILE = "scores.json", "scores.csv", "predictions.parquet"
+JSON_FILE, CSV_FILE = "scores.json", "scores.csv"
+PREDICTIONS_FILE, TRAINING_FILE = "predictions.parquet", "training.parquet"
 CSV_COLUMNS = ("task", "n", "accuracy", "f1_macro")
-CPS = "CPS"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Scores:
     provenance : what the scores were computed from, and with what
     predictions : one row per scored test row: task, key, truth, predicted, neighbour, similarity
         (`chammi_fast.evaluation.predictions`)
+    training : one row per row that trained: data_set, key; None in results that were written before this was
     """
 
     tasks: dict[str, TaskScores] = field(default_factory=dict)
@@ -72,6 +75,7 @@ class Scores:
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     provenance: Provenance = field(default_factory=Provenance)
     predictions: pa.Table = field(default_factory=SCHEMA.empty_table)
+    training: pa.Table | None = field(default_factory=TRAINING_SCHEMA.empty_table)
 
     @property
     def cps(self) -> float | None:
@@ -111,6 +115,9 @@ class Scores:
                 mine, models=mine.models | others.models, data_sha256=mine.data_sha256 | others.data_sha256
             ),
             predictions=pa.concat_tables([self.predictions, other.predictions]),
+            training=None
+            if self.training is None or other.training is None
+            else pa.concat_tables([self.training, other.training]),
         )
 
     def completed(self, benchmark: Benchmark, resampling: Resampling) -> Scores:
@@ -124,7 +131,7 @@ class Scores:
             }
         reason = None
         if CPS not in benchmark.averages:
-            reason = "it is defined for the nine CHAMMI tasks only"
+            reason = "it is defined for the nine CHAMMI tasks and their labels only"
         elif CPS not in f1:
             absent = [name for name in tasks_of(CPS, benchmark.averages) if name not in self.tasks]
             reason = f"{', '.join(absent)} could not be scored"
@@ -165,8 +172,8 @@ class Scores:
 
     def to_json(self) -> str:
         """Return the document of ``scores.json``."""
-        results = asdict(replace(self, predictions=None))
-        del results["predictions"]
+        results = asdict(replace(self, predictions=None, training=None))
+        del results["predictions"], results["training"]
         document: dict[str, Any] = {"format_version": FORMAT_VERSION, "tasks": results.pop("tasks")}
         interval = self.cps_interval
         document |= {"cps": self.cps, "cps_interval": interval and asdict(interval)}
@@ -202,7 +209,7 @@ class Scores:
 
 
 def write_scores(scores: Scores, out: str | Path) -> None:
-    """Write ``scores.json``, ``scores.csv`` and ``predictions.parquet`` into `out`, which is made if needed.
+    """Write ``scores.json``, ``scores.csv``, ``predictions.parquet`` and ``training.parquet`` into `out`.
 
     Raises
     ------
@@ -210,9 +217,13 @@ def write_scores(scores: Scores, out: str | Path) -> None:
         If they cannot be written; nothing is left half-written.
     """
     folder = make_folder(out)
+    training = scores.training
+    if training is None:
+        (folder / TRAINING_FILE).unlink(missing_ok=True)
     with (
         replacing(folder / JSON_FILE) as json_path,
         replacing(folder / PREDICTIONS_FILE) as predictions_path,
+        nullcontext() if training is None else replacing(folder / TRAINING_FILE) as training_path,
         replacing(folder / CSV_FILE) as csv_path,
     ):
         json_path.write_text(scores.to_json(), encoding="utf-8")
@@ -221,6 +232,8 @@ def write_scores(scores: Scores, out: str | Path) -> None:
             writer.writeheader()
             writer.writerows(scores.to_rows())
         parquet.write_table(scores.predictions, predictions_path, compression="zstd")
+        if training is not None:
+            parquet.write_table(training, training_path, compression="zstd")
 
 
 def read_scores(folder: str | Path) -> Scores:
@@ -241,7 +254,16 @@ def read_scores(folder: str | Path) -> Scores:
         scores = msgspec.convert(document, Scores)
         path = folder / PREDICTIONS_FILE
         predictions = parquet.read_table(source_of(path)).select(SCHEMA.names).cast(SCHEMA)
+        path = folder / TRAINING_FILE
+        training = _read_training(path)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise EvaluationError(f"{path}: not the result of an evaluation: {cause}.") from None
-    return replace(scores, predictions=predictions)
+    return replace(scores, predictions=predictions, training=training)
+
+
+def _read_training(path: Path) -> pa.Table | None:
+    try:
+        return parquet.read_table(source_of(path)).select(TRAINING_SCHEMA.names).cast(TRAINING_SCHEMA)
+    except FileNotFoundError:
+        return None

@@ -14,7 +14,7 @@ from chammi_fast.evaluation.diagnostics import Questions, diagnose
 from chammi_fast.evaluation.features import ANY, Joined, join
 from chammi_fast.evaluation.metrics import score_predictions
 from chammi_fast.evaluation.neighbours import NONE
-from chammi_fast.evaluation.predictions import SCHEMA
+from chammi_fast.evaluation.predictions import SCHEMA, TRAINING_SCHEMA
 from chammi_fast.evaluation.provenance import Provenance, model_of, rows_sha256
 from chammi_fast.evaluation.reading import Stored
 from chammi_fast.evaluation.sampling import sample_plan
@@ -144,6 +144,9 @@ def score_joined(joined: Joined, tasks: Plan, method: Method, features: Path) ->
         joined={joined.name: joined.joined},
         missing={joined.name: joined.missing},
         skipped=tasks.skipped,
+        training=pa.table(
+            [pa.repeat(joined.name, len(tasks.training)), keys.take(pa.array(tasks.training))], schema=TRAINING_SCHEMA
+        ),
         diagnostics=diagnose(joined, tasks, method.questions, space, classifier),
         provenance=Provenance(
             models={} if model is None else {joined.name: model}, data_sha256={joined.name: _sha256(tasks, keys)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chammi_fast.errors import ChammiFastError
+from chammi_fast.evaluation.benchmark import is_chammi
 from chammi_fast.files import make_folder, write_text
 from chammi_fast.reporting import published, words
 from chammi_fast.reporting.cells import read_cells
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from chammi_fast.reporting.results import Result
 
 PAGE_FILE, FIGURES_FOLDER = "report.html", "figures"
-CHAMMI = "CHAMMI"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def build(
 ) -> tuple[Path, list[Figure]]:
     """Write the page and its figures into `out`; return the page's path and the figures."""
     figures_folder = make_folder(make_folder(out) / FIGURES_FOLDER)
-    benchmark = any(one.scores.provenance.benchmark == CHAMMI for one in results)
+    benchmark = any(is_chammi(one.scores.provenance.benchmark_sha256) for one in results)
     progress("drawing scores")
     baseline = (f"{published.REFERENCE} (published)", published.reference().scores) if benchmark else None
     drawn = draw_scores(results, baseline, figures_folder)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chammi_fast.chammi import DATA_SETS, TRAIN
+from chammi_fast.chammi import DATA_SETS
 from chammi_fast.embedding_table import EmbeddingTable
 from chammi_fast.errors import TableError
 from chammi_fast.manifest import WIDTH_COLUMN
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from chammi_fast.reporting.results import Result
 
-TRAINING = "training"
-_SPLIT_COLUMNS = ("train_test_split", "split")
+TRAINING, UNTESTED = "training", "not tested"
 _BATCH_NAMES = (
     *("plate", "batch", "source", "cell_type", "cell_line", "structure", "donor", "experiment", "replicate"),
     *("well", "site", "drug"),
@@ -42,9 +41,9 @@ class Cells:
     model, data_set : names; the data set of a table of the user's is ""
     table : the file that the rows were read from, "" where the run does not say
     keys : (N,)
-    parts : (N,) the task that tests a cell, or `TRAINING`
+    parts : (N,) the task that tests a cell, or `TRAINING`; or `UNTESTED` where the results do not say what trained
     labels : (N,) true labels, "" where unknown
-    predicted : (N,) predicted labels, "" for training cells
+    predicted : (N,) predicted labels, "" for cells that no task tests
     neighbours : (N,) key of the row that decided, "" where none is known
     similarities : (N,) to that row, NaN where none is known
     batches : column to (N,) values
@@ -54,7 +53,7 @@ class Cells:
     drop_mask : whether the images' last channel is a mask that the run left out
     shown : (S,) int64 cells of the map; the figures show all
     total : rows of the embedding table
-    part_order : `TRAINING` and the tasks, in the order of the results
+    part_order : `TRAINING`, or `UNTESTED`, and the tasks, in the order of the results
     """
 
     model: str
@@ -115,13 +114,14 @@ def read_cells(result: Result, data_set: str, batch: Sequence[str], map_cells: i
         If there is no embedding table, with the reason why in words for the page.
     """
     table = _read(result, data_set)
+    others, name = _others(result, data_set, table)
     rank = np.array([zlib.crc32(key.encode()) for key in table.rows[KEY_COLUMN].to_pylist()])
     order = np.argsort(rank, kind="stable")
-    training = _training(table)
-    shown = _choose_shown(table, order, training, map_cells)
-    parts = [order[training[order]][:_TRAINING_ROWS], shown]
+    shown = _choose_shown(table, order, others, map_cells)
+    parts = [order[others[order]][:_TRAINING_ROWS], shown]
     parts += [order[table.task[order] == task][:_TEST_ROWS] for task in np.unique(table.task) if task]
-    return _cells(result, data_set, table, np.unique(np.concatenate(parts)), shown, batch)
+    cells = _cells(result, data_set, table, np.unique(np.concatenate(parts)), shown, batch)
+    return replace(cells, parts=np.where(cells.parts == "", name, cells.parts), part_order=(name, *cells.part_order))
 
 
 def _read(result: Result, data_set: str) -> _Table:
@@ -156,26 +156,25 @@ def _folder(result: Result, data_set: str) -> Path:
     return folder
 
 
-def _training(table: _Table) -> np.ndarray:
-    """Rows that train: those that say so, or else all that no task tests."""
+def _others(result: Result, data_set: str, table: _Table) -> tuple[np.ndarray, str]:
+    """Rows to show beside those that are tested, (N,) bool, and what they are: those that trained, if that is known."""
     untested: np.ndarray = table.place < 0
-    for column in _SPLIT_COLUMNS:
-        if column in table.rows.column_names:
-            train = np.array([text.lower() == TRAIN.lower() for text in _text(table.rows, column)])
-            if train.any():
-                untested &= train
-                break
-    return untested
+    training = result.scores.training
+    if training is None:
+        return untested, UNTESTED
+    known = training.filter(pc.equal(training["data_set"], data_set))["key"].combine_chunks()
+    keys = pc.cast(table.rows[KEY_COLUMN], pa.string())
+    return untested & pc.is_in(keys, value_set=known).to_numpy(), TRAINING
 
 
-def _choose_shown(table: _Table, order: np.ndarray, training: np.ndarray, limit: int) -> np.ndarray:
-    """Test cells first, up to a half, then the rows that decided them, then training cells."""
+def _choose_shown(table: _Table, order: np.ndarray, others: np.ndarray, limit: int) -> np.ndarray:
+    """Test cells first, up to a half, then the rows that decided them, then others."""
     tested = order[table.place[order] >= 0]
-    chosen = tested if len(tested) + training.sum() <= limit else tested[: limit // 2]
+    chosen = tested if len(tested) + others.sum() <= limit else tested[: limit // 2]
     names = table.predictions["neighbour"].take(pa.array(table.place[chosen]))
     keys = pc.cast(table.rows[KEY_COLUMN], pa.string()).combine_chunks()
     deciding = pc.drop_null(pc.index_in(names, value_set=keys)).to_numpy()
-    ordered = dict.fromkeys([*chosen.tolist(), *deciding.tolist(), *order[training[order]].tolist()])
+    ordered = dict.fromkeys([*chosen.tolist(), *deciding.tolist(), *order[others[order]].tolist()])
     return np.array(list(ordered)[:limit], dtype=np.int64)
 
 
@@ -199,7 +198,7 @@ def _cells(
         data_set=data_set,
         table=str(table.run.get("source", {}).get("table", "")),
         keys=keys,
-        parts=np.where(tested, table.task[chosen], TRAINING),
+        parts=np.where(tested, table.task[chosen], ""),
         labels=np.where(tested, truth, labels if label is not None else ""),
         predicted=np.where(tested, _text(predictions, "predicted"), ""),
         neighbours=np.where(tested, _text(predictions, "neighbour"), "").tolist(),
@@ -215,7 +214,7 @@ def _cells(
         drop_mask=table.run.get("settings", {}).get("mask", "keep") != "keep",
         shown=np.searchsorted(chosen, np.sort(shown)),
         total=table.rows.num_rows,
-        part_order=(TRAINING, *result.scores.tasks),
+        part_order=tuple(result.scores.tasks),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chammi_fast.chammi import DATA_SETS
+from chammi_fast.evaluation.benchmark import is_chammi
 from chammi_fast.evaluation.display import remarks, title
 from chammi_fast.reporting import explorer, published, tables, words
 from chammi_fast.reporting.drawing import kind_style
@@ -141,6 +142,7 @@ def _published_notes(results: Sequence[Result], *, benchmark: bool) -> list[str]
     rest = "Tables 4 and 5 leave out the first task of each data set. What the paper calls WTC is Allen here."
     notes = [f"Published rows: {published.SOURCE}. {rest}", published.CONTRADICTION]
     counts = {f"{one.name}/{task.name}": task.rows for one in DATA_SETS.values() for task in one.tasks}
+    notes += [note for one in results for note in _scored_otherwise(one)]
     for one in results:
         other = [name for name, task in one.scores.tasks.items() if task.n != counts.get(name)]
         if other:
@@ -151,6 +153,18 @@ def _published_notes(results: Sequence[Result], *, benchmark: bool) -> list[str]
                 "published ones do not compare."
             )
     return notes
+
+
+def _scored_otherwise(result: Result) -> list[str]:
+    """Say what differs from the rule of the published scores: the nearest neighbour's label, by cosine."""
+    origin = result.scores.provenance
+    other = [] if (origin.classifier, origin.k, origin.metric) == ("knn", 1, "cosine") else [title(result.scores)]
+    other += [] if is_chammi(origin.benchmark_sha256) else [f"tasks of {origin.benchmark or 'a table'}"]
+    if not other:
+        return []
+    rule = "was not scored as in the paper, which takes the label of the nearest neighbour by cosine"
+    rest = "its scores and the published ones do not compare"
+    return [f"{result.name} {rule} ({'; '.join(other)}): {rest}."]
 
 
 def _map_notes(maps: Sequence[Map], *, pictured: bool) -> list[str]:

@@ -11,7 +11,7 @@ from bokeh.models import ColumnDataSource, HoverTool, PanTool, Range1d, TapTool
 from bokeh.plotting import figure
 
 from chammi_fast.reporting import words
-from chammi_fast.reporting.cells import TRAINING
+from chammi_fast.reporting.cells import TRAINING, UNTESTED
 from chammi_fast.reporting.kinds import Kinds
 from chammi_fast.reporting.thumbnails import SIDE_PX, Thumbnails, make_thumbnails
 
@@ -101,7 +101,7 @@ def _describe(one: Map, places: dict[str, int]) -> dict[str, Any]:
     decided = [cells.neighbours[row] for row in shown.tolist()]
     xy = one.places[shown].astype(float).round(3)
     tested = np.where(cells.predicted == cells.labels, "right", "wrong")
-    outcome = np.where(cells.parts == TRAINING, "not tested", tested)
+    outcome = np.where(np.isin(cells.parts, (TRAINING, UNTESTED)), "not tested", tested)
     parts = [words.part_title(part) for part in cells.parts]
     fields = [("label", cells.labels), ("part of the data", parts), ("right or wrong", outcome), *cells.batches.items()]
     return {

@@ -6,18 +6,19 @@ import re
 from typing import TYPE_CHECKING
 
 from chammi_fast.reporting import words
+from chammi_fast.reporting.cells import TRAINING
 from chammi_fast.reporting.drawing import Figure, Text
 from chammi_fast.reporting.grids import MOST_CLASSES, class_grids, confusion_grid, most_confused
 from chammi_fast.reporting.heatmap import draw_grids
 from chammi_fast.reporting.intervals import draw_intervals
 from chammi_fast.reporting.radar import FEWEST_TASKS, draw_radar
+from chammi_fast.reporting.tables import headline
 from chammi_fast.reporting.umaps import draw_umaps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from chammi_fast.evaluation import Average
     from chammi_fast.reporting.projection import Map
     from chammi_fast.reporting.results import Result
 
@@ -72,7 +73,9 @@ def _umap(maps: Sequence[Map], data_set: str, column: str | None, name: str, fol
             "without changing it, before the training cells in gray."
         )
     else:
-        caption = f"A UMAP made of all {words.plural(maps[0].fitted, 'cell')} drawn, because too few of them train."
+        known = TRAINING in maps[0].cells.part_order
+        reason = "too few of them train" if known else "these results do not say which of them trained"
+        caption = f"A UMAP made of all {words.plural(maps[0].fitted, 'cell')} drawn, because {reason}."
     text = Text(name, "umap", title[0].upper() + title[1:], f"{caption} {meaning}", f"{where}by {column or 'label'}")
     return draw_umaps(maps, column, text, folder)
 
@@ -113,7 +116,7 @@ def _intervals(results: Sequence[Result], folder: Path) -> Figure:
     models = {
         one.name: {
             **{task: (scores.f1_macro, scores.intervals.get("f1_macro")) for task, scores in one.scores.tasks.items()},
-            **{name: (mean.f1_macro, mean.interval) for name, mean in _headline(one).items()},
+            **{name: (mean.f1_macro, mean.interval) for name, mean in headline(one.scores.averages).items()},
         }
         for one in results
     }
@@ -126,12 +129,6 @@ def _intervals(results: Sequence[Result], folder: Path) -> Figure:
     if not any(interval for scores in models.values() for _, interval in scores.values()):
         caption = "A dot is a score. These results hold no intervals."
     return draw_intervals(models, Text("intervals", "intervals", "How sure each score is", caption), folder)
-
-
-def _headline(result: Result) -> Mapping[str, Average]:
-    """Return the averages worth a row: CPS alone where it is defined, for the others are parts of it."""
-    averages = result.scores.averages
-    return {"CPS": averages["CPS"]} if "CPS" in averages else averages
 
 
 def _classes(results: Sequence[Result], folder: Path) -> Figure:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from chammi_fast.evaluation.benchmark import CPS
 from chammi_fast.reporting import words
 from chammi_fast.reporting.published import read_published
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from chammi_fast.evaluation import Comparison, Interval
     from chammi_fast.reporting.results import Result
 
 MOST_ROWS = 3000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ def overview(results: Sequence[Result], *, published: bool) -> Table:
     return Table("overview", caption, columns, tuple(rows), words=1 + len(origin))
 
 
+def headline(averages: Mapping[str, T]) -> dict[str, T]:
+    """Return the averages worth a row: CPS alone where it is defined, for the others are parts of it."""
+    return {CPS: averages[CPS]} if CPS in averages else dict(averages)
+
+
 def by_task(results: Sequence[Result]) -> Table:
     """Accuracy and macro F1 of each model in each task."""
     rows = [
@@ -140,8 +148,7 @@ def compared(comparisons: Sequence[Comparison]) -> Table | None:
             )
         )
         for one in comparisons
-        for name, found in (one.averages | one.f1_macro).items()
-        if name not in one.averages or name == "CPS"
+        for name, found in (headline(one.averages) | one.f1_macro).items()
     ]
     columns = ("models", "task", "macro F1 of the first", "of the second", "difference", "p")
     return Table("compared", "Paired comparison of models", columns, tuple(rows), 2) if rows else None

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from chammi_fast.reporting import drawing, words
-from chammi_fast.reporting.cells import TRAINING
+from chammi_fast.reporting.cells import TRAINING, UNTESTED
 from chammi_fast.reporting.kinds import Kinds
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _LINE_INCHES, _LEGEND_LINE_INCHES = 0.45, 0.19
 
 
 def draw_umaps(maps: Sequence[Map], column: str | None, text: drawing.Text, folder: Path) -> drawing.Figure:
-    """Draw every part of a data set in a panel of its own, before the training cells in gray.
+    """Draw every part of a data set in a panel of its own, before the training cells (or untested ones) in gray.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def draw_umaps(maps: Sequence[Map], column: str | None, text: drawing.Text, fold
         for line, one, kind in zip(grid, maps, values, strict=True):
             line[0].set_title(words.short(one.cells.model, 40), loc="left", fontweight="bold", pad=16)
             for axes, part in zip(line, parts, strict=True):
-                masks = (one.cells.parts == part, one.cells.parts == TRAINING)
+                masks = (one.cells.parts == part, np.isin(one.cells.parts, (TRAINING, UNTESTED)))
                 _draw_panel(axes, one.places, (kinds.places(kind), kinds), masks)
                 axes.text(0, 1.02, words.part_title(part), transform=axes.transAxes, **_HEADING)
         _add_legend(figure, kinds, columns)
@@ -66,12 +66,12 @@ def draw_umaps(maps: Sequence[Map], column: str | None, text: drawing.Text, fold
 def _draw_panel(
     axes: Axes, places: np.ndarray, coloured: tuple[np.ndarray, Kinds], masks: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    (kind_places, kinds), (part, training) = coloured, masks
+    (kind_places, kinds), (part, others) = coloured, masks
     size = float(np.clip(4000 / max(len(places), 1), 2, 12))
     # Thousands of vector points would make a slow page; the panel is a picture, its words are not.
     look: dict[str, Any] = {"linewidths": 0, "rasterized": True}
-    if (part != training).any():
-        axes.scatter(places[training, 0], places[training, 1], s=size * 0.8, color=drawing.OTHER, alpha=0.3, **look)
+    if (part != others).any():
+        axes.scatter(places[others, 0], places[others, 1], s=size * 0.8, color=drawing.OTHER, alpha=0.3, **look)
     for kind in np.unique(kind_places[part]):
         colour, marker = kinds.looks[kind]
         x, y = places[part & (kind_places == kind)].T

@@ -21,8 +21,8 @@ def task_title(name: str) -> str:
 
 
 def part_title(part: str) -> str:
-    """Write a part of the data: a task, or the training cells."""
-    return "training cells" if part == "training" else task_title(part)
+    """Write a part of the data: a task, the training cells, or those that no task tests."""
+    return {"training": "training cells", "not tested": "cells not tested"}.get(part) or task_title(part)
 
 
 def short(text: str, longest: int = _LONGEST) -> str:
