@@ -7,7 +7,7 @@ import math
 import urllib.error
 import urllib.request
 from collections.abc import Mapping  # noqa: TC003 - msgspec reads the annotations
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +32,23 @@ if TYPE_CHECKING:
 HUB_FILE = "model.safetensors"  # in every repository of timm's
 HUB_TIMEOUT_S = 5
 RANDOM = ("random", "lecun")
+# What timm's factory takes beside a network's own options: it would load files by these, be they pickled programs, or
+# make something else than the network. A file of weights brings options with it, so these are no matter of trust.
+FACTORY = (
+    "model_name",
+    "checkpoint_path",
+    "cache_dir",
+    "scriptable",
+    "exportable",
+    "no_jit",
+    "in_chans",
+    "num_classes",
+    "features_only",
+    "out_indices",
+    "feature_cfg",
+    "model_cfg",
+    "kwargs_filter",
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ class NetworkOptions:
     strategy : a key of `chammi_fast.training.strategies.STRATEGIES`
     backbone : timm's name of any model that begins with one convolution, also as a patch embedding
     pooling : global pooling
-    size : side of the input in pixels; None for images as they are
+    size : side of the input in pixels; None for images as they are, or for the one size that a network has (ViT, Swin)
     init : "random", as timm starts a network; "lecun", random with a deviation of 1 / sqrt(fan in), which keeps the
         signal's size in networks much narrower than those that timm's start is made for; "imagenet" (timm downloads the
         backbone's weights); or a file with the backbone's weights as timm publishes them
@@ -99,11 +116,12 @@ def create_network(options: NetworkOptions) -> tuple[ChannelAdaptiveNetwork, Spe
     Raises
     ------
     ExportError
-        If the strategy or backbone is unknown, or the weights cannot be had.
+        If the strategy, the backbone or an option is unknown, or the weights cannot be had.
     MissingExtraError
         If timm is not installed.
     """
     kind = strategy_class(options.strategy)
+    options = replace(options, size=options.size or only_size(options.backbone, options.backbone_options))
     vocabulary = Vocabulary(
         tokens_of(options.configurations, normalised=kind.normalised),
         {one.name: one.tokens for one in options.configurations},
@@ -140,21 +158,48 @@ def tokens_of(configurations: Iterable[Configuration], *, normalised: bool = Tru
     )
 
 
-def _create_body(options: NetworkOptions) -> Body:
+def only_size(backbone: str, options: Mapping[str, Any]) -> int | None:
+    """Return the side in pixels of the only images that a backbone takes (ViT, Swin); None where it takes any.
+
+    Parameters
+    ----------
+    backbone : timm's name
+    options : keywords for it
+
+    Raises
+    ------
+    ExportError
+        If timm has no such backbone.
+    """
+    published = _published(backbone)
+    if published is None or not published.fixed_input_size:
+        return None
+    size = options.get("img_size", published.input_size[-1])
+    return int(size[0] if isinstance(size, list | tuple) else size)
+
+
+def _published(name: str) -> Any:
+    """Return what timm says of a backbone and its published weights; None where it says nothing."""
     timm = require("timm", purpose="creating a network")
-    name = options.backbone
     if name.partition(".")[0] not in timm.list_models():
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise ExportError(f"timm has no backbone '{name}'{_did_you_mean(near)}.")
-    keywords = dict(options.backbone_options)
     try:
-        published = timm.get_pretrained_cfg(name)
-        if options.size is not None and published is not None and published.fixed_input_size:
-            keywords.setdefault("img_size", options.size)
+        return timm.get_pretrained_cfg(name)
+    except (RuntimeError, ValueError, LookupError) as error:
+        raise _refusal(name, error) from None
+
+
+def _create_body(options: NetworkOptions) -> Body:
+    timm = require("timm", purpose="creating a network")
+    name, keywords = options.backbone, dict(options.backbone_options)
+    _check_own(keywords)
+    if only_size(name, keywords) is not None:
+        keywords.setdefault("img_size", options.size)
+    try:
         backbone = timm.create_model(name, pretrained=False, num_classes=0, **keywords)
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
-        tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
-        raise ExportError(f"timm refuses the backbone '{name}': {error}{_did_you_mean(tags)}.") from None
+        raise _refusal(name, error) from None
     if options.init == "imagenet":
         load_backbone(backbone, _download(backbone, name), f"timm's weights of {name}")
     elif options.init not in RANDOM:
@@ -164,6 +209,20 @@ def _create_body(options: NetworkOptions) -> Body:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
     return Body(backbone, name, options.size or 224)
+
+
+def _check_own(keywords: Mapping[str, Any]) -> None:
+    for name in keywords:
+        if name in FACTORY or name.startswith("pretrained"):
+            raise ExportError(
+                f"backbone_options: '{name}' is none of a network's own options: the start of its weights is init, and "
+                f"its inputs and outputs are settled."
+            )
+
+
+def _refusal(name: str, error: Exception) -> ExportError:
+    tags = require("timm", purpose="creating a network").list_pretrained(f"{name.partition('.')[0]}.*")
+    return ExportError(f"timm refuses the backbone '{name}': {error}{_did_you_mean(tags)}.")
 
 
 def _did_you_mean(names: list[str]) -> str:

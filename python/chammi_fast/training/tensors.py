@@ -16,7 +16,7 @@ from chammi_fast.errors import ExportError
 from chammi_fast.files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -122,10 +122,25 @@ def load_backbone(backbone: nn.Module, state: Mapping[str, Any], origin: object)
     if own.keys().isdisjoint(state) and (in_order := _by_place(own, state)) is not None:
         state = in_order
     elif translate is not None:
-        state = translate(dict(state), backbone)
+        state = _translated(translate, state, backbone, origin)
     kept = {key: value for key, value in state.items() if key in own or not key.startswith(CLASSIFIER)}
     replaced = {key: value for key, value in own.items() if key.startswith(CLASSIFIER) and key not in kept}
     load_exactly(backbone, {**kept, **replaced}, origin)
+
+
+def _translated(
+    translate: Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]],
+    state: Mapping[str, Tensor],
+    backbone: nn.Module,
+    origin: object,
+) -> dict[str, Tensor]:
+    """Give weights timm's names by its own function, which takes for granted that it knows where they come from."""
+    try:
+        return translate(dict(state), backbone)
+    except (LookupError, AttributeError, RuntimeError, TypeError, ValueError, AssertionError):
+        raise ExportError(
+            f"{origin}: its weights are not those of this network, nor such as timm translates to it."
+        ) from None
 
 
 def _by_place(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
