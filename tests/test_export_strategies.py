@@ -180,12 +180,48 @@ def test_options_export_too(strategy: str, options: dict[str, Any], tmp_path: Pa
     assert max(export_onnx(network, spec, tmp_path / "a.onnx").differences.values()) < 1e-5
 
 
+SWIN = {"depths": (1, 1), "embed_dim": 12, "num_heads": (1, 2)}
+
+
 @pytest.mark.parametrize(
-    ("backbone", "size"),
-    [("resnet10t", 64), ("tf_efficientnet_lite0", 64), ("mobilenetv3_small_050", 64), ("vit_tiny_patch16_224", 64)],
+    ("strategy", "backbone", "size", "options"),
+    [
+        ("sliceparam", "resnet10t", 64, {}),
+        ("sliceparam", "tf_efficientnet_lite0", 64, {}),
+        ("fixedchannels", "mobilenetv3_small_050", 64, {}),
+        ("sliceparam", "vit_tiny_patch16_224", 64, {}),
+        ("sliceparam", "swin_tiny_patch4_window7_224", 56, SWIN),
+        ("fixedchannels", "swin_tiny_patch4_window7_224", 56, SWIN),
+    ],
 )
-def test_other_backbones_export(backbone: str, size: int, tmp_path: Path) -> None:
+def test_other_backbones_export(
+    strategy: str, backbone: str, size: int, options: dict[str, Any], tmp_path: Path
+) -> None:
     """FixedChannels with batch norm and convolutions without bias, too: each body's buffers go with it."""
-    strategy = "fixedchannels" if backbone == "mobilenetv3_small_050" else "sliceparam"
-    network, spec = create_network(NetworkOptions(backbone=backbone, size=size, strategy=strategy))
+    network: Any
+    network, spec = create_network(
+        NetworkOptions(backbone=backbone, size=size, strategy=strategy, backbone_options=options)
+    )
+    if strategy == "fixedchannels":
+        with torch.no_grad():
+            for parameter in network.body.bodies[2].parameters():
+                parameter.mul_(1.1)
+    assert max(export_onnx(network, spec, tmp_path / "a.onnx").differences.values()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "size"),
+    [
+        ("vit_tiny_patch16_224", {"depth": 1, "embed_dim": 24, "num_heads": 2}, 224),
+        ("vit_tiny_patch16_224", {"depth": 1, "embed_dim": 24, "num_heads": 2, "img_size": 96}, 96),
+        ("vit_small_patch16_384", {"depth": 1, "embed_dim": 24, "num_heads": 2}, 384),
+        ("resnet10t", {}, None),
+    ],
+)
+def test_images_as_they_are_where_the_backbone_takes_them(
+    backbone: str, options: dict[str, Any], size: int | None, tmp_path: Path
+) -> None:
+    asked = NetworkOptions(strategy="channelreplication", backbone=backbone, size=None, backbone_options=options)
+    network, spec = create_network(asked)
+    assert (spec.preprocessing.size, spec.preprocessing.resize) == (size, "none" if size is None else "shorter")
     assert max(export_onnx(network, spec, tmp_path / "a.onnx").differences.values()) < 1e-4

@@ -15,9 +15,12 @@ pytest.importorskip("onnxruntime")
 
 import msgspec
 
+from chammi_fast.errors import TrainingError
 from chammi_fast.synthetic import FEWEST_IMAGES, synthesise
+from chammi_fast.training import holdout
 from chammi_fast.training.data import Source
 from chammi_fast.training.holdout import compare_held_out
+from chammi_fast.training.run import RunOptions
 from training_cells import small_recipe
 
 if TYPE_CHECKING:
@@ -40,3 +43,18 @@ def test_each_data_set_is_held_out_in_turn(tmp_path: Path) -> None:
     scores = json.loads((out / "small" / "without-CP" / "scores.json").read_text())
     mean = sum(scores["tasks"][f"CP/Task_{task}"]["f1_macro"] for task in ("two", "three", "four")) / 3
     assert rows[1].f1["CP"] == pytest.approx(mean, abs=1e-9)
+
+
+@pytest.mark.parametrize(("backbone", "size"), [("vit_tiny_patch16_224", 64), ("convnext_atto", 0)])
+def test_the_baseline_sees_images_as_its_backbone_takes_them(
+    backbone: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[RunOptions] = []
+
+    def begin(options: RunOptions, progress: object) -> None:
+        asked.append(options)
+
+    monkeypatch.setattr(holdout, "run_training", begin)
+    with pytest.raises(TrainingError, match="a run ended without scores"):
+        compare_held_out([small_recipe(backbone=backbone, backbone_options={}, size=64)], Source(), tmp_path)
+    assert (asked[0].recipe.strategy, asked[0].recipe.size) == ("channelreplication", size)

@@ -13,6 +13,7 @@ import msgspec
 from chammi_fast.errors import TrainingError
 from chammi_fast.files import make_folder, write_text
 from chammi_fast.manifest import chammi_data_sets
+from chammi_fast.training.create import only_size
 from chammi_fast.training.processes import this_process
 from chammi_fast.training.recipe import load_recipe
 from chammi_fast.training.run import RunOptions, run_training
@@ -70,7 +71,11 @@ def compare_held_out(
     names = chammi_data_sets(source.data) if source.data is not None else []
     first = recipes[0]
     untrained = msgspec.structs.replace(
-        load_recipe(BASELINE), backbone=first.backbone, backbone_options=first.backbone_options, init=first.init
+        load_recipe(BASELINE),
+        backbone=first.backbone,
+        backbone_options=first.backbone_options,
+        init=first.init,
+        size=0 if only_size(first.backbone, first.backbone_options) is None else first.size,
     )
 
     def scored(recipe: Recipe, folder: str, holdout: str | None = None) -> Scores:

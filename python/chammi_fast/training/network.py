@@ -152,8 +152,11 @@ class _StackedBodies(nn.Module):
             owner, name = self._owner(key)
             owner.register_parameter(name, nn.Parameter(torch.stack([one[key] for one in every]), requires_grad=False))
         for key, _ in first.named_buffers():
-            owner, name = self._owner(key)
-            owner.register_buffer(name, torch.stack([one[key] for one in every]))
+            # What is not saved, such as Swin's places of neighbours, follows from the architecture: bodies share it.
+            if key in every[0]:
+                owner, name = self._owner(key)
+                owner.register_buffer(name, torch.stack([one[key] for one in every]))
+        self.apart = frozenset(every[0])
         self.template = [first]  # in a list, so that its weights are not part of the graph
         self.register_buffer("configuration", bodies.configuration, persistent=False)
 
@@ -164,7 +167,7 @@ class _StackedBodies(nn.Module):
     def forward(self, maps: Tensor, channels: Tensor) -> Tensor:
         which = self.configuration.index_select(0, channels[:1])
         named = [*self.stacked.named_parameters(), *self.stacked.named_buffers()]
-        weights = {key: value.index_select(0, which)[0] for key, value in named}
+        weights = {key: value.index_select(0, which)[0] for key, value in named if key in self.apart}
         return functional_call(self.template[0], weights, (maps,))  # type: ignore[no-any-return]
 
 
