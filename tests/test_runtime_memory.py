@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("onnxruntime")
 
 from chammi_fast.files import cache_folder
+from chammi_fast.images import cpus
+from chammi_fast.images.cpus import usable_cpus
 from chammi_fast.runtime import Form, memory, nvidia
 from chammi_fast.runtime.accuracy import Accuracy
 from chammi_fast.runtime.choice import Candidate, Choice
@@ -27,7 +29,7 @@ def a_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_hardware_and_the_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = memory.machine.__wrapped__  # what it finds now
     found = machine()
-    assert found["cpus"] == len(os.sched_getaffinity(0))
+    assert found["cpus"] == usable_cpus()
     assert found["processor"]
     assert found["isa"]
     assert found["gpus"] == ()
@@ -35,6 +37,23 @@ def test_the_hardware_and_the_libraries_are_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(memory, "_versions", lambda: {"onnxruntime-gpu": "1.31.1"})
     monkeypatch.setattr(nvidia, "gpus", lambda: ("NVIDIA L4",))
     assert machine()["gpus"] == ("NVIDIA L4",)
+
+
+def test_a_choice_of_another_quota_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[str] = []
+    monkeypatch.setattr(memory, "machine", memory.machine.__wrapped__)  # what it finds now
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    for quota in (1, 2, 2):
+        mounted = tmp_path / str(len(keys))
+        mounted.mkdir()
+        (mounted / "cpu.max").write_text(f"{quota}00000 100000\n")
+        (mounted / "cgroup").write_text("0::/\n")
+        monkeypatch.setattr(cpus, "GROUPS", mounted / "cgroup")
+        monkeypatch.setattr(cpus, "MOUNTED", mounted)
+        assert memory.machine()["cpus"] == quota
+        keys.append(memory.key_of({"named": "abc"}))
+    assert keys[0] != keys[1]
+    assert keys[1] == keys[2]
 
 
 CHOICE = Choice(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import platform
 from functools import cache
 from importlib import metadata
@@ -17,6 +16,7 @@ import msgspec
 from chammi_fast import _core
 from chammi_fast.errors import OutputError
 from chammi_fast.files import cache_folder, replacing
+from chammi_fast.images.cpus import usable_cpus
 from chammi_fast.runtime import nvidia
 from chammi_fast.runtime.choice import Choice
 
@@ -72,7 +72,7 @@ def machine() -> dict[str, Any]:
                 processor = line.partition(":")[2].strip()
                 break
     gpus = nvidia.gpus() if "onnxruntime-gpu" in _versions() else ()
-    return {"processor": processor, "cpus": len(os.sched_getaffinity(0)), "isa": _core.isa(), "gpus": gpus}
+    return {"processor": processor, "cpus": usable_cpus(), "isa": _core.isa(), "gpus": gpus}
 
 
 @cache
