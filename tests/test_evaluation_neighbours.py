@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -18,6 +19,7 @@ from chammi_fast.evaluation import duplicates, exact_search, neighbours, space
 from chammi_fast.evaluation.duplicates import representatives
 from chammi_fast.evaluation.neighbours import NONE, Found, Grouped, References, nearest, nearest_in_other_groups
 from chammi_fast.evaluation.space import Space
+from chammi_fast.images import cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -293,6 +295,29 @@ def threads() -> Iterator[Any]:
     before = faiss.omp_get_max_threads()
     yield faiss.omp_set_num_threads
     faiss.omp_set_num_threads(before)
+
+
+def test_no_more_threads_than_a_containers_share_of_processors(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(4)
+    monkeypatch.setattr(cpus, "cpu_quota", lambda *_: 1)
+    with exact_search.threads(None):
+        assert faiss.omp_get_max_threads() == 1
+    with exact_search.threads(3):
+        assert faiss.omp_get_max_threads() == 3
+    assert faiss.omp_get_max_threads() == 4
+    pools: list[int] = []
+
+    def pool(count: int) -> ThreadPoolExecutor:
+        pools.append(count)
+        return ThreadPoolExecutor(count)
+
+    monkeypatch.setattr(space, "_BLOCK_VALUES", 4)
+    monkeypatch.setattr(space, "ThreadPoolExecutor", pool)
+    features = np.ones((64, 4), np.float32)
+    Space(features, "cosine")
+    assert not pools, "a single thread needs no pool"
+    Space(features, "cosine", 2)
+    assert set(pools) == {2}
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from pyarrow import parquet
 
 from chammi_fast.embedding_table import EmbeddingTable, feature_names
 from chammi_fast.errors import OutputError, ProfileError
-from chammi_fast.profiling import Processing, Profiles, aggregate
+from chammi_fast.images import cpus
+from chammi_fast.profiling import Processing, Profiles, aggregate, aggregation
 from chammi_fast.profiling.aggregation import MAD_SCALE, ROBUST_LIMIT
 from chammi_fast.profiling.correction import correct, fit_whitening, normalise, select, sphere
 from chammi_fast.profiling.shelves import Shelves
@@ -110,6 +112,19 @@ def test_cells_are_chosen_and_half_precision_is_read(screen: Any, tmp_path: Path
     chosen = pc.equal(screen.rows["Metadata_Plate"], "plate 1").to_numpy()
     expected = by_hand(screen.rows.filter(pa.array(chosen)), screen.matrix[chosen].astype(np.float16), "median")
     np.testing.assert_allclose(found.profiles.matrix, [expected[name] for name in sorted(expected)], atol=1e-6)
+
+
+def test_medians_take_no_more_threads_than_a_containers_share(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools: list[int] = []
+
+    def pool(count: int, **more: Any) -> ThreadPoolExecutor:
+        pools.append(count)
+        return ThreadPoolExecutor(count, **more)
+
+    monkeypatch.setattr(cpus, "cpu_quota", lambda *_: 1)
+    monkeypatch.setattr(aggregation, "ThreadPoolExecutor", pool)
+    aggregate(EmbeddingTable(folder), BY, "median", memory=PLENTY)
+    assert set(pools) == {1}
 
 
 def write(folder: Path, matrix: np.ndarray, **columns: list[Any]) -> EmbeddingTable:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chammi_fast.extras import require
+from chammi_fast.images.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,11 +103,10 @@ def _gpu_resources(faiss: ModuleType) -> Any:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Let Faiss use so many threads, by default all processors that it finds."""
+    """Let Faiss use so many threads, by default all that it would, but no more than this process may use processors."""
     faiss = faiss_module()
     before = faiss.omp_get_max_threads()
-    if count is not None:
-        faiss.omp_set_num_threads(count)
+    faiss.omp_set_num_threads(min(before, usable_cpus()) if count is None else count)
     try:
         yield
     finally:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from chammi_fast.errors import EvaluationError
+from chammi_fast.images.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ class Space:
             raise EvaluationError(f"metric '{metric}' is unknown; there are {', '.join(METRICS)}.")
         self.features = np.ascontiguousarray(features, dtype=np.float32)
         self.metric = metric
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or usable_cpus()
         rows, _ = self.features.shape
         self._squared_norms = np.ones(rows)
         self._scale = np.ones(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from chammi_fast.embedding_table import feature_names, vectors
 from chammi_fast.errors import ProfileError
+from chammi_fast.images.cpus import usable_cpus
 from chammi_fast.profiling.grouping import Grouping, survey
 from chammi_fast.profiling.shelves import Shelves
 from chammi_fast.profiling.wells import Profiles
@@ -136,7 +136,7 @@ class _Pass:
     ) -> tuple[np.ndarray, bool]:
         """Return a measure of each group's sorted numbers, (G, D) float64, and whether cells had to wait on disk."""
         result = np.zeros((len(self.used), self._table.embedding_size))
-        with Shelves(self._table.embedding_size, memory, folder) as shelves, ThreadPoolExecutor(_processors()) as pool:
+        with Shelves(self._table.embedding_size, memory, folder) as shelves, ThreadPoolExecutor(usable_cpus()) as pool:
             for group, rows in self._runs():
                 shelves.add(group, rows)
                 if self._missing[group] == 0:
@@ -207,10 +207,6 @@ def _robust(ordered: np.ndarray) -> np.ndarray:
 
 
 _MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"median": _median, "robust": _robust}
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
