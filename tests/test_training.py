@@ -217,6 +217,50 @@ def test_checkpoints_of_another_training_are_refused(sets: list[TrainingSet], tm
         trained(recipe, sets, hooks)
 
 
+class Killed(Exception):  # noqa: N818 - no error
+    pass
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_an_epoch_whose_evaluation_was_stopped_is_scored_and_logged_later(
+    last: int, sets: list[TrainingSet], tmp_path: Path
+) -> None:
+    recipe = small_recipe(epochs=2, swad_from=1)
+    seen: list[list[tuple[int, float | None]]] = []
+    scored: list[dict[str, Tensor]] = []
+
+    def hooks(dies_at: int) -> Hooks:
+        def evaluate(network: ChannelAdaptiveNetwork) -> float:
+            if len(scored) + 1 == dies_at:
+                raise Killed
+            scored.append({key: value.clone() for key, value in network.state_dict().items()})
+            return len(scored) / 10
+
+        return Hooks(
+            checkpoint=tmp_path / "checkpoint.pt",
+            evaluate=evaluate,
+            evaluate_every=1,
+            logged=lambda log: seen.append([(one.epoch, one.score) for one in log]),
+        )
+
+    with pytest.raises(Killed):
+        trained(recipe, sets, hooks(last))
+    assert len(seen) == last - 1
+    _, log = trained(recipe, sets, hooks(0))
+    assert seen == [[(1, 0.1)], [(1, 0.1), (2, 0.2)]]
+    assert [one.score for one in log] == [0.1, 0.2]
+    whole, _ = trained(recipe, sets)
+    assert all(torch.equal(value, scored[-1][key]) for key, value in whole.state_dict().items())
+
+
+def test_an_epoch_that_was_scored_is_not_scored_again(sets: list[TrainingSet], tmp_path: Path) -> None:
+    recipe, scores = small_recipe(epochs=2), iter((0.1, 0.2))
+    for _ in range(2):
+        hooks = Hooks(checkpoint=tmp_path / "checkpoint.pt", evaluate=lambda _: next(scores), evaluate_every=1)
+        _, log = trained(recipe, sets, hooks)
+        assert [one.score for one in log] == [0.1, 0.2]
+
+
 MORE = [
     {"tps": 0.5, "flips": "all", "ssl_weight": 0.2},
     {"swad_from": 1, "tps": 0.5},

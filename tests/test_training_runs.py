@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
@@ -20,10 +23,12 @@ pytest.importorskip("accelerate")
 pytest.importorskip("faiss")
 pytest.importorskip("onnxruntime")
 
-from chammi_fast.errors import ChammiFastError  # noqa: E402
+from chammi_fast.channels import resolve_channels  # noqa: E402
+from chammi_fast.errors import ChammiFastError, TrainingError  # noqa: E402
 from chammi_fast.model import load_model  # noqa: E402
+from chammi_fast.spec import Spec, Token, with_averages  # noqa: E402
 from chammi_fast.synthetic import FEWEST_IMAGES, synthesise  # noqa: E402
-from chammi_fast.training.data import Source, load_training_sets  # noqa: E402
+from chammi_fast.training.data import Source, _check_names, load_training_sets  # noqa: E402
 from chammi_fast.training.recipe import write_recipe  # noqa: E402
 from chammi_fast.training.run import RunOptions, run_training  # noqa: E402
 from training_cells import small_recipe  # noqa: E402
@@ -127,6 +132,28 @@ def test_a_run_that_is_killed_ends_bit_by_bit_as_one_that_is_not(cells: Path, tm
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
+@pytest.mark.parametrize("evaluate_every", [0, 1])
+def test_a_broken_test_image_is_told_and_stops_nothing(evaluate_every: int, tmp_path: Path) -> None:
+    data = tmp_path / "CHAMMI"
+    synthesise(data, images=FEWEST_IMAGES, seed=3, data_sets=("CP",))
+    with (data / "CP" / "enriched_meta.csv").open() as file:
+        broken = next(row["file_path"] for row in csv.DictReader(file) if row["train_test_split"] == "Task_one")
+    (data / broken).write_bytes((data / broken).read_bytes()[:200])
+    recipe = small_recipe(epochs=1, batch_size=8)
+    report = run_training(RunOptions(recipe, Source(data), tmp_path / "run", evaluate_every=evaluate_every))
+    assert report is not None
+    assert report.scores is not None
+    assert report.scores.missing == {"CP": 1}
+    (remark,) = report.remarks
+    assert re.match(rf"CP: 1 of \d+ images cannot be read and are not scored; the first: .*{broken}", remark)
+    assert (report.log[0].score is not None) == bool(evaluate_every)
+    table = data / "CP" / "enriched_meta.csv"
+    source = Source(data, table, ("nucleus", "er", "rna", "golgi", "mito"))
+    again = run_training(RunOptions(recipe, source, tmp_path / "table", evaluate_every=evaluate_every))
+    assert again is not None
+    assert again.remarks[0].startswith("enriched_meta: 1 of ")
+
+
 def test_two_processes_learn_what_one_does(cells: Path, tmp_path: Path) -> None:
     """Over gloo: the gradients of two halves of a batch are those of the whole, up to the order of summation."""
     recipe = recipe_file(tmp_path, epochs=1, batch_size=17)
@@ -217,6 +244,15 @@ def test_a_held_out_data_set_is_embedded_by_channels_of_the_others(cells: Path, 
         (["--recipe", "RECIPE", "--manifest", "table.csv", "--channels", "a,a"], "in image order, each once"),
         (["--recipe", "RECIPE", "--manifest", "table.csv", "--channels", "a=b"], "in image order, each once"),
         (
+            ["--recipe", "RECIPE", "--manifest", "table.csv", "--channels", "CP/nucleus,er"],
+            "channels: 'CP/nucleus' cannot be a channel's name",
+        ),
+        (["--recipe", "RECIPE", "--manifest", "table.csv", "--channels", "*,er"], "'*' cannot be a channel's name"),
+        (
+            ["--recipe", "RECIPE", "--manifest", "fold=0.csv", "--channels", "a"],
+            "fold=0.csv: the model's channels are named after the table",
+        ),
+        (
             ["--recipe", "RECIPE", "--manifest", "table.csv", "--channels", "a", "--holdout", "CP"],
             "'CP' cannot be held out: the data sets are none",
         ),
@@ -250,8 +286,10 @@ def test_bad_input_is_one_sentence(arguments: list[str], message: str, cells: Pa
 
     table = tmp_path / "table.csv"
     table.write_text("file_path,Label,train_test_split\na.png,,Train\nb.png,x,Train\nc.png,y,Task_one\n")
+    (tmp_path / "fold=0.csv").write_text(table.read_text())
     torch.save({"epoch": 3}, tmp_path / "odd.pt")
     named = {
+        "fold=0.csv": str(tmp_path / "fold=0.csv"),
         "CELLS": str(cells),
         "RECIPE": str(recipe_file(tmp_path, epochs=1)),
         "table.csv": str(table),
@@ -262,6 +300,31 @@ def test_bad_input_is_one_sentence(arguments: list[str], message: str, cells: Pa
     assert isinstance(done.exception, ChammiFastError)
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+PARTS = st.text(st.sampled_from("ab,=/* "), min_size=1, max_size=3)
+
+
+@given(PARTS, st.lists(PARTS, min_size=1, max_size=3, unique=True))
+@example("fold=0", ["nucleus"])
+@example("cells", ["nucleus", "cells"])
+@example("nucleus", ["nucleus"])
+def test_names_that_are_taken_can_be_named_where_channels_are_listed(table: str, channels: list[str]) -> None:
+    path = Path(f"{table.replace('/', '')}.csv")
+    try:
+        _check_names(path, channels)
+    except TrainingError:
+        return
+    tokens = tuple(f"{path.stem}/{name}" for name in channels)
+    spec = Spec(
+        strategy="hypernet",
+        backbone="none",
+        tokens=with_averages(tuple(Token(name, 0.1, 0.2) for name in tokens)),
+        configurations={path.stem: tokens},
+        embedding_size=1,
+    )
+    for text in (",".join(channels), ",".join(tokens), path.stem):
+        assert tuple(one.token for one in resolve_channels(text, spec)) == tokens
 
 
 def test_training_rows_are_found_and_measured(cells: Path) -> None:

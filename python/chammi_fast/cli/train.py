@@ -81,6 +81,8 @@ def train(
     printer.print(f"{report.folder / 'model.onnx'}: {report.parameters:,} parameters", soft_wrap=True, markup=False)
     if report.scores is not None:
         printer.print(scores_table(report.scores))
+    for remark in report.remarks:
+        printer.print(remark, soft_wrap=True, markup=False)
 
 
 def needed() -> None:

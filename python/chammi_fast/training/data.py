@@ -86,11 +86,13 @@ def load_training_sets(source: Source, *, without: Sequence[str] = (), published
     Raises
     ------
     ManifestError, TrainingError
-        If a table cannot be read, has no training rows, or rows without a label.
+        If a table cannot be read, has no training rows, rows without a label, or names that cannot stand in a list of
+        channels.
     DecodeError
         If an image cannot be read.
     """
     if source.manifest is not None:
+        _check_names(source.manifest, source.channels)
         manifest = table_manifest(source.manifest, root=source.data, where=source.where)
         return [_load(manifest, source, Configuration(source.manifest.stem, source.channels, (), ()))]
     if source.data is None:
@@ -105,6 +107,21 @@ def load_training_sets(source: Source, *, without: Sequence[str] = (), published
             configuration = dataclasses.replace(configuration, mean=(), std=())
         sets.append(_load(chammi_manifest(source.data, name), source, configuration))
     return sets
+
+
+def _check_names(table: Path, channels: Sequence[str]) -> None:
+    """Refuse names that the channel grammar (`chammi_fast.channels`) takes for something else."""
+    if table.stem != table.stem.strip() or set(",=") & set(table.stem):
+        raise TrainingError(
+            f"{table}: the model's channels are named after the table, in whose name ',', '=' and spaces at its ends "
+            f"cannot stand: rename it."
+        )
+    for name in channels:
+        if name != name.strip() or name in ("", "*") or set(",=/") & set(name):
+            raise TrainingError(
+                f"channels: '{name}' cannot be a channel's name: ',', '=', '/' and '*' mean something else where "
+                f"channels are listed."
+            )
 
 
 def has_test_rows(source: Source) -> bool:

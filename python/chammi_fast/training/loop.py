@@ -96,7 +96,8 @@ class Hooks:
     ----------
     begun : called once, when nothing stands in the way of training
     progress : called after each step with the epoch and step from 1, the number of steps in an epoch, and the loss
-    logged : called after each epoch with the log so far
+    logged : called after each epoch with the log so far; once more where training is taken up between two epochs, which
+        it may have left before
     evaluate : called with the network after an epoch, returns its score
     evaluate_every : epochs between evaluations; 0 for none
     checkpoint : file to take up training again, None to save nothing
@@ -136,6 +137,7 @@ def train(
     trainer = Trainer(network, spec, sets, recipe, hooks or Hooks())
     if hooks is not None and hooks.begun is not None:
         hooks.begun()
+    trainer.conclude()  # the last epoch, should it have been stopped before it was scored and logged
     for epoch in range(trainer.place.epoch, recipe.epochs):
         trainer.run_epoch(epoch)
     return trainer.result(), trainer.place.log
@@ -215,8 +217,20 @@ class Trainer:
         log.waited += batches.waited
         place.epoch, place.step = epoch + 1, 0
         self._save()
-        if hooks.evaluate is not None and hooks.evaluate_every and (epoch + 1) % hooks.evaluate_every == 0:
-            if self._accelerator.is_main_process:
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Score the epoch that training has just left, if that is due and was not done, and log it.
+
+        Within an epoch, and before the first, there is nothing to conclude.
+        """
+        place, hooks = self.place, self._hooks
+        if place.step or not place.epoch:
+            return
+        log = place.log[place.epoch - 1]
+        due = hooks.evaluate is not None and hooks.evaluate_every and place.epoch % hooks.evaluate_every == 0
+        if due and log.score is None:
+            if self._accelerator.is_main_process and hooks.evaluate is not None:
                 log.score = hooks.evaluate(self.result())
             self._own.network.train()
             self._accelerator.wait_for_everyone()

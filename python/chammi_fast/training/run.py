@@ -28,16 +28,17 @@ from chammi_fast.training.unseen import add_configuration, check_unseen
 from chammi_fast.training.weights import save_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from chammi_fast.embedding import EmbedReport
     from chammi_fast.spec import Spec
     from chammi_fast.training.network import ChannelAdaptiveNetwork
 
 CHECKPOINT, WEIGHTS, MODEL, LOG, RECIPE = "checkpoint.pt", "weights.pt", "model.onnx", "log.csv", "recipe.json"
 
 # Scores of one training are compared with each other, so all are computed alike, and a network that is scored once is
-# not worth a trial of what is fastest.
-PLAIN = EmbedSettings(backend="onnxruntime", device="cpu", precision="fp32", strict=True)
+# not worth a trial of what is fastest. Images that cannot be read are left out: they must not cost a training.
+PLAIN = EmbedSettings(backend="onnxruntime", device="cpu", precision="fp32")
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,14 @@ class RunReport:
     log : one entry per epoch
     scores : of the result, or None where it was not scored
     parameters : of the network
+    remarks : sentences on images that could not be read and are not scored
     """
 
     folder: Path
     log: list[Log]
     scores: Scores | None
     parameters: int
+    remarks: tuple[str, ...] = ()
 
 
 def run_training(
@@ -108,11 +111,12 @@ def run_training(
     spec = msgspec.structs.replace(spec, training=_provenance(recipe, options.holdout))
     held = None if options.holdout is None else _held_out(options, published=published)
     main = this_process().is_main_process
+    remarks: dict[str, None] = {}  # in order, each once
     hooks = Hooks(
         begun=(lambda: write_recipe(recipe, out / RECIPE)) if main else None,
         progress=progress if main else None,
         logged=lambda log: _write_log(log, out),
-        evaluate=lambda one: summary(score(one, spec, held, options.source)),
+        evaluate=lambda one: summary(score(one, spec, held, options.source, remarks.setdefault)),
         evaluate_every=options.evaluate_every,
         checkpoint=out / CHECKPOINT,
         save_every_s=options.save_every_s,
@@ -124,10 +128,10 @@ def run_training(
     parameters = sum(parameter.numel() for parameter in trained.parameters())
     described = spec if held is None else add_configuration(trained, spec, held)
     export_onnx(trained, described, out / MODEL)
-    scores = score_file(out / MODEL, options.source) if options.evaluate else None
+    scores = score_file(out / MODEL, options.source, remarks.setdefault) if options.evaluate else None
     if scores is not None:
         write_scores(scores, out)
-    return RunReport(out, log, scores, parameters)
+    return RunReport(out, log, scores, parameters, tuple(remarks))
 
 
 def network_options(recipe: Recipe, configurations: tuple[Configuration, ...]) -> NetworkOptions:
@@ -145,7 +149,13 @@ def network_options(recipe: Recipe, configurations: tuple[Configuration, ...]) -
     )
 
 
-def score(network: ChannelAdaptiveNetwork, spec: Spec, held: Configuration | None, source: Source) -> Scores:
+def score(
+    network: ChannelAdaptiveNetwork,
+    spec: Spec,
+    held: Configuration | None,
+    source: Source,
+    remark: Callable[[str], object],
+) -> Scores:
     """Score a network in the middle of its training, by way of a model file as at its end."""
     import copy
 
@@ -155,29 +165,43 @@ def score(network: ChannelAdaptiveNetwork, spec: Spec, held: Configuration | Non
     with tempfile.TemporaryDirectory(prefix="chammi-fast-") as folder:
         path = Path(folder) / MODEL
         export_onnx(network, spec, path, verify=False)
-        return score_file(path, source)
+        return score_file(path, source, remark)
 
 
-def score_file(model: Path, source: Source) -> Scores:
-    """Embed all rows of a source and score them."""
+def score_file(model: Path, source: Source, remark: Callable[[str], object]) -> Scores:
+    """Embed all rows of a source and score them; remark on those that cannot be read and are left out."""
     with tempfile.TemporaryDirectory(prefix="chammi-fast-") as folder:
         features = Path(folder) / "features"
         if source.manifest is None:
-            embed(model, data=source.data, out=features, settings=PLAIN)
-            return evaluate(source.data, features)
-        channels = ",".join(source.channels)
-        embed(
+            _tell(embed(model, data=source.data, out=features, settings=PLAIN), remark)
+            return evaluate(source.data, features, allow_missing=True)
+        reports = embed(
             model,
             manifest=source.manifest,
             data=source.data,
-            channels=channels,
+            channels=",".join(source.channels),
             where=source.where,
             out=features,
             settings=PLAIN,
         )
+        _tell(reports, remark)
         return evaluate(
-            manifest=source.manifest, features=features, label=source.label, split=source.split, where=source.where
+            manifest=source.manifest,
+            features=features,
+            label=source.label,
+            split=source.split,
+            where=source.where,
+            allow_missing=True,
         )
+
+
+def _tell(reports: Sequence[EmbedReport], remark: Callable[[str], object]) -> None:
+    for report in reports:
+        if report.failed:
+            remark(
+                f"{report.name}: {report.failed:,} of {report.images:,} images cannot be read and are not scored; the "
+                f"first: {report.first_cause.rstrip('.')}."
+            )
 
 
 def summary(scores: Scores) -> float:
