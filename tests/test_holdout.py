@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,3 +59,13 @@ def test_the_baseline_sees_images_as_its_backbone_takes_them(
     with pytest.raises(TrainingError, match="a run ended without scores"):
         compare_held_out([small_recipe(backbone=backbone, backbone_options={}, size=64)], Source(), tmp_path)
     assert (asked[0].recipe.strategy, asked[0].recipe.size) == ("channelreplication", size)
+
+
+def test_remarks_of_all_runs_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    scores = SimpleNamespace(averages={})
+    monkeypatch.setattr(
+        holdout, "run_training", lambda options, _: SimpleNamespace(scores=scores, remarks=(options.out.name,))
+    )
+    compare_held_out([small_recipe()], Source(), tmp_path, told=told.append)
+    assert told == ["untrained", "all"]

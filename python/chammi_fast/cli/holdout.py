@@ -35,9 +35,12 @@ def holdout(
 
     chosen = recipe or ["depthwise-finetuned", "fixedchannels-finetuned"]
     settled = [settle(name, init, changes, as_published=as_published) for name in chosen]
+    remarks: dict[str, None] = {}  # each once: every run scores the same images
     with step_progress() as progress:
-        rows = compare_held_out(settled, Source(data), out, progress)
+        rows = compare_held_out(settled, Source(data), out, progress, remarks.setdefault)
     table = Table("recipe", "trained on", *rows[0].f1, title="Mean macro F1 of the generalisation tasks", box=None)
     for row in rows:
         table.add_row(row.recipe, row.trained_on, *(f"{value:.3f}" for value in row.f1.values()))
     console().print(table)
+    for remark in remarks:
+        console().print(remark, soft_wrap=True, markup=False)

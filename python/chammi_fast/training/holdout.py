@@ -51,12 +51,14 @@ def compare_held_out(
     source: Source,
     out: Path,
     progress: Callable[[int, int, int, float], None] | None = None,
+    told: Callable[[str], object] = lambda _: None,
 ) -> list[Row]:
     """Train each recipe without each data set and with all of them; score the data sets that were held out.
 
     The baseline is the first recipe's backbone without training (ChannelReplication). Strategies whose filters belong
     to whole configurations cannot meet other channels and have the row "all" alone. Each run has a folder of its own
-    in `out`, where a run that was stopped goes on; ``holdout.csv`` and ``holdout.json`` hold the table.
+    in `out`, where a run that was stopped goes on; ``holdout.csv`` and ``holdout.json`` hold the table. `told` is
+    called with what each run remarks.
 
     Raises
     ------
@@ -82,6 +84,8 @@ def compare_held_out(
         report = run_training(RunOptions(recipe, source, out / recipe.name / folder, holdout), progress)
         if report is None or report.scores is None:
             raise TrainingError(f"{out}: a run ended without scores.")
+        for remark in report.remarks:
+            told(remark)
         return report.scores
 
     rows = [Row(BASELINE, "nothing", _generalisation(scored(untrained, "untrained"), names))]
