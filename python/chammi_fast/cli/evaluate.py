@@ -14,9 +14,7 @@ def evaluate(
     features: Annotated[
         str, typer.Option(metavar="PATH", help="Folder of embedding tables, or MorphEm's features folder.")
     ],
-    out: Annotated[
-        str, typer.Option(metavar="PATH", help="Folder for scores, predictions, and which rows trained.")
-    ],
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder for scores, predictions, and which rows trained.")],
     data: Annotated[str | None, typer.Option(metavar="PATH", help="CHAMMI folder.")] = None,
     manifest: Annotated[
         str | None, typer.Option(metavar="PATH", help="Any labelled table, in place of --data.")
