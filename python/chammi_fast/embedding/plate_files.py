@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
     from chammi_fast.plates.locations import Locations
 
 READERS = 16
+_READING = Lock()
+
+
+def read_illumination(path: str) -> np.ndarray:
+    """Read an illumination function; the same few belong to all fields of a plate, and are read once each."""
+    with _READING:
+        return _illumination(path)
 
 
 @lru_cache(maxsize=32)
-def read_illumination(path: str) -> np.ndarray:
-    """Read an illumination function; the same few belong to all fields of a plate."""
+def _illumination(path: str) -> np.ndarray:
     try:
         with local_copy(as_path(path)) as local:
             function = np.load(local, allow_pickle=False)
