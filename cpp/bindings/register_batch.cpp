@@ -141,7 +141,7 @@ Status preprocess_image(Planes planes, const BatchPlan& plan, std::uint64_t imag
         return out_of_memory();
     }
     Workspace work;
-    return preprocess(planes, how, frame, work, out.as<float>());
+    return preprocess_finite(planes, how, frame, work, out.as<float>());
 }
 
 void check_planes(const py::array& array) {

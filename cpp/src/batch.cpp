@@ -301,7 +301,7 @@ class BatchStream::Work {
     Status put(const Slot& slot, std::uint64_t place, const Planes& planes, Workspace& work) const noexcept {
         Preprocess how = plan_.how;
         how.mirror = !plan_.mirrored.empty() && plan_.mirrored[slot.first + place];
-        return preprocess(planes, how, slot.frame, work, row(slot, place));
+        return preprocess_finite(planes, how, slot.frame, work, row(slot, place));
     }
 
     BatchPlan plan_;
