@@ -169,28 +169,6 @@ def test_a_batch_that_was_dropped_is_gone_before_the_next_one_is_waited_for(
     assert set(alive) == {0}
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say what a process takes")
-@pytest.mark.parametrize("planes", [1, 3])
-def test_what_a_large_field_needed_is_given_back(planes: int, tmp_path: Path) -> None:
-    side = 6000
-    large, small = tmp_path / "large.tif", tmp_path / "small.tif"
-    for path, sides in ((large, (side, side)), (small, (200, 200))):
-        with tifffile.TiffWriter(path) as writer:
-            for _ in range(planes):
-                writer.write(np.zeros(sides, np.uint16), compression="zlib", predictor=2, metadata=None)
-    centres = np.full((1, 2), 50.0)
-    names = [small] * 4 + [large] * 2 + [small] * 40
-    stream = stream_crops((Field([name], centres) for name in names), CropSettings(32), KEPT, threads=1)
-    taken = []
-    for batch in stream:
-        taken.append(resident_bytes())
-        assert batch.field_status.ok
-        del batch
-    decoded = side * side * 2 * planes
-    assert max(taken) - taken[3] > decoded  # it did take so much
-    assert taken[-1] - taken[3] < decoded // 3
-
-
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
