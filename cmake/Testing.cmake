@@ -1,8 +1,8 @@
 # ctest runs the Python tests of the core against this build's extension module, under its sanitizers.
 enable_testing()
 
-set(chammi_tests tests/test_batch.py tests/test_batch_bytes.py tests/test_batch_callers.py tests/test_batch_windows.py
-  tests/test_crashers.py tests/test_fields.py tests/test_fields_failing.py tests/test_fields_stream.py
+set(chammi_tests tests/test_batch.py tests/test_batch_bytes.py tests/test_batch_callers.py tests/test_batch_finite.py
+  tests/test_batch_windows.py tests/test_crashers.py tests/test_fields.py tests/test_fields_failing.py tests/test_fields_stream.py
   tests/test_images_corpus.py tests/test_images_hostile.py tests/test_images_layouts.py tests/test_images_plain.py
   tests/test_images_planes.py tests/test_images_png.py tests/test_images_random.py tests/test_images_refused.py
   tests/test_images_variants.py tests/test_preprocess.py)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from chammi_fast.chammi import DATA_SETS, DataSet
 from chammi_fast.check import CheckReport, DataSetReport, Finding, check
 from chammi_fast.errors import ManifestError
 from chammi_fast.synthetic import FEWEST_IMAGES, synthesise
+from test_batch_costs import bytes_read
 
 Rows = list[dict[str, str]]
 Change = Callable[[Rows], object]
@@ -245,6 +247,29 @@ def test_missing_files_are_counted_and_the_first_three_named(data: Path) -> None
     shutil.rmtree((data / names[20]).parent)
     text = problem(data)
     assert text == f"5 of {FEWEST_IMAGES} files are missing: {names[10]}, {names[11]}, {names[12]} and 2 more."
+
+
+def test_sampled_files_are_read_once(data: Path) -> None:
+    names = [row["file_path"] for row in rewrite(data, lambda rows: rows)]
+    size = sum((data / name).stat().st_size for name in names)
+    check(data, sample=0)  # what is imported and kept is read by now
+    check(data, sample=1)
+    before = bytes_read()
+    check(data, sample=0)
+    without = bytes_read() - before
+    check(data, sample=FEWEST_IMAGES)
+    assert size <= bytes_read() - before - 2 * without < 1.5 * size
+
+
+def test_what_is_no_file_is_named(data: Path) -> None:
+    names = [row["file_path"] for row in rewrite(data, lambda rows: rows)]
+    (data / names[0]).unlink()
+    (data / names[0]).mkdir()
+    (data / names[1]).unlink()
+    os.mkfifo(data / names[1])
+    (text,) = texts(check(data, sample=FEWEST_IMAGES), "problem")
+    assert f"{names[0]}: it is a directory" in text
+    assert f"{names[1]}: it is not a regular file" in text
 
 
 def test_unreadable_and_unlike_images_are_named(data: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cell_crops import CROP, KEPT, number_of, numbered
 from chammi_fast.errors import TapeShapeError
 from chammi_fast.images import CropSettings, Field, Preprocess, cut_crops, load_crops, stream_crops
+from image_files import gray_tags, write_tiff
 
 
 def test_a_cell_outside_its_field_is_a_status() -> None:
@@ -92,6 +93,24 @@ def test_a_field_that_fails_is_a_status_and_the_rest_goes_on(good: list[Path], t
     for settings in (CROP, replace(CROP, scale="field", range=None)):
         assert cut_crops(cases["missing"][0], settings).field_status.code == "missing"
         assert not cut_crops(cases["missing"][0], settings).images.any()
+
+
+@pytest.mark.parametrize("cells", [64, 1000])
+def test_a_file_does_not_decide_on_more_memory_than_there_is(cells: int) -> None:
+    many = write_tiff([bytes(65535)], gray_tags(1, 1, planar=1) | {277: (3, 65535)})
+    fields = [Field([many], np.zeros((cells, 2))), numbered(7, 3)]
+    *failed, sound = stream_crops(fields, CropSettings(), Preprocess(224), batch_size=64)
+    assert [batch.first for batch in failed] == list(range(0, cells, 64))
+    for batch in failed:
+        assert batch.field_status.ok
+        assert {status.code for status in batch.status} == {"limit"}
+        assert f"{len(batch.status)} crops of 65535 channels" in batch.status[0].cause
+        assert batch.images.shape == (len(batch.status), 0, 224, 224)
+    assert sound.images.shape == (3, 2, 224, 224)
+    assert all(status.ok for status in sound.status)
+    batch = load_crops(fields[0], CropSettings(), Preprocess(224))
+    assert (batch.images.shape, batch.status[-1].code) == ((cells, 0, 224, 224), "limit")
+    assert cut_crops(fields[0], CropSettings(16384)).images.shape == (cells, 0, 16384, 16384)
 
 
 @pytest.mark.parametrize("wider", ["uint16", "uint32", "float32"])

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import gc
 import os
+import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from cell_crops import CROP, KEPT, number_of, numbered
+from chammi_fast import _core
 from chammi_fast.images import CropSettings, Field, Preprocess, load_crops, stream_crops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from chammi_fast._core import LoadedCrops
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -128,6 +133,40 @@ def test_memory_of_batches_is_used_again() -> None:
         seen.add(batch.images.__array_interface__["data"][0])
         del batch
     assert len(seen) <= 4
+
+
+class Watched:
+    """A stream of the core that tells how many of some objects are alive whenever it is asked for the next batch."""
+
+    def __init__(self, stream: _core.Crops, seen: list[weakref.ref[Any]], alive: list[int]) -> None:
+        self.stream, self.seen, self.alive = stream, seen, alive
+        self.push, self.close = self.stream.push, self.stream.close
+
+    def next(self) -> LoadedCrops | None:
+        self.alive.append(sum(one() is not None for one in self.seen))
+        return self.stream.next()
+
+
+@pytest.mark.parametrize("kind", ["plain", "otherwise", "broken"])
+def test_a_batch_that_was_dropped_is_gone_before_the_next_one_is_waited_for(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tif"
+    if kind != "plain":
+        pytest.importorskip("imagecodecs")
+    tifffile.imwrite(path, np.zeros((20, 20), np.uint16), compression=None if kind == "plain" else "lzma")
+    if kind == "broken":
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    seen: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+    crops = _core.Crops
+    monkeypatch.setattr(_core, "Crops", lambda options: Watched(crops(options), seen, alive))
+    for batch in stream_crops([Field([path], np.zeros((3, 2)))] * 2, CROP, KEPT, batch_size=1):
+        seen += [weakref.ref(batch), weakref.ref(batch.images)]
+        del batch
+    assert len(seen) == 12
+    assert len(alive) >= 7
+    assert set(alive) == {0}
 
 
 def resident_bytes() -> int:

@@ -159,6 +159,37 @@ def test_tiles_that_hold_far_more_than_their_image() -> None:
     assert probe(tiled(1, 5000, 512)).tile == (512, 512)
 
 
+def small_pages(count: int, side: int) -> bytes:
+    """Make a stack of pages of 10 x 10 pixels, each in a tile of its own of that side."""
+    packed = zlib.compress(bytes(side * side), 9)
+    tags = gray(10, 10, compression=(3, 1, 8))
+    del tags[273], tags[279]
+    tags |= {322: (4, 1, side), 323: (4, 1, side), 325: (4, 1, len(packed))}
+    start, each = 8 + count * len(packed), len(directory(tags | {324: (4, 1, 0)}))
+    links = [*(start + (i + 1) * each for i in range(count - 1)), 0]
+    places = [8 + i * len(packed) for i in range(count)]
+    made = [directory(tags | {324: (4, 1, at)}, link) for at, link in zip(places, links, strict=True)]
+    return tiff(packed * count, *made)
+
+
+def test_stacks_of_small_pages_in_large_tiles_are_sound_however_long_they_are() -> None:
+    assert read_planes(small_pages(1400, 512)).shape == (1400, 10, 10)
+
+
+def test_pages_that_share_a_tile_are_not_worth_any_amount_of_work() -> None:
+    packed = zlib.compress(bytes(2**20), 9)
+    tags = gray(10, 10, compression=(3, 1, 8))
+    del tags[273], tags[279]
+    tags |= {322: (4, 1, 1024), 323: (4, 1, 1024), 324: (4, 1, 8), 325: (4, 1, len(packed))}
+    data = pages(packed, 10_000, tags)
+    with pytest.raises(LimitError, match="tiles of 1024 x 1024 pixels hold far more than their image") as error:
+        read_planes(data, pixel_limit=2**20)
+    at = error.value.byte_offset
+    assert at is not None
+    assert struct.unpack_from("<HHI", data, at - 8) == (324, 4, 1)  # the entry that lists the tiles, of a later page
+    assert at > 8 + len(packed) + 50 * len(directory(tags))
+
+
 RAW = bytes(range(240)) * 2
 MORE = b"\x05" * 24 * 44
 CODECS: dict[str, tuple[int, Callable[[bytes], bytes | bytearray]]] = {

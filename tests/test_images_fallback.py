@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from chammi_fast.errors import CorruptError, DecodeError, LimitError, TapeShapeError, UnsupportedFormatError
+from chammi_fast.errors import (
+    CorruptError,
+    DecodeError,
+    FileReadError,
+    LimitError,
+    TapeShapeError,
+    UnsupportedFormatError,
+)
 from chammi_fast.images import Preprocess, fallback, load_batch, probe, read_image, read_planes, stream_batches
 from image_files import gray_tags, write_png, write_tiff
 
@@ -150,6 +157,35 @@ def test_a_batch_that_only_the_others_decode_has_their_shape(tmp_path: Path) -> 
     assert "mask is the only channel" in status.cause
     (status,) = load_batch([tmp_path / "a.tif"], 32, RAW, channels=2).status
     assert "3 channels where 2 are expected" in status.cause
+
+
+@pytest.mark.parametrize("before", ["_is_tiff", "_translate"])
+def test_a_file_that_vanished_since_the_core_read_it_fails_alone(
+    before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{number}.tif" for number in range(3)]
+    for path in paths:
+        path.write_bytes(encode(SMOOTH))
+    plain, looked = fallback.decode_planes, fallback._is_tiff
+
+    def vanish(source: Any, *others: Any) -> Any:
+        if before == "_is_tiff" and source == paths[1]:
+            paths[1].unlink()
+        return plain(source, *others)
+
+    def vanish_later(source: Any) -> bool:
+        found = looked(source)
+        if before == "_translate" and source == paths[1]:
+            paths[1].unlink()
+        return found
+
+    monkeypatch.setattr(fallback, "decode_planes", vanish)
+    monkeypatch.setattr(fallback, "_is_tiff", vanish_later)
+    batches = list(stream_batches(paths, None, RAW, channels=1, batch_size=1))
+    codes = [batch.status[0].code for batch in batches]
+    assert codes == ["ok", "unreadable", "ok"]
+    assert "can no longer be read: No such file" in batches[1].status[0].cause
+    assert isinstance(batches[1].status[0].error(), FileReadError)
 
 
 def test_it_is_said_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from image_files import gray_tags, write_tiff
 Samples = NDArray[Any]
 DTYPES = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
 COMPRESSIONS = [None, "lzw", "deflate", "adobe_deflate", "zstd", "packbits"]
-PREDICTABLE = {"lzw", "deflate", "adobe_deflate", "zstd"}
+PREDICTABLE = {"lzw", "deflate", "adobe_deflate", "zstd", "packbits"}
 many_examples = settings(max_examples=250)
 
 

@@ -90,6 +90,26 @@ def test_unsupported_features_are_named(data: bytes, feature: str) -> None:
         read_image(data)
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("lacking", [(0, 0), (0, 120), (128, 0)])
+def test_sparse_files_are_refused_where_they_lack_a_strip(order: str, big: bool, lacking: tuple[int, int]) -> None:
+    kind, size, word = (16, 8, "Q") if big else (4, 4, "I")
+    start = 16 if big else 8
+    offsets, counts = [start, start, lacking[0], start], [120, 120, lacking[1], 120]
+    lists = struct.pack(f"{order}8{word}", *offsets, *counts)
+    tags = {tag: (kind if field == 4 else field, value) for tag, (field, value) in gray_tags(20, 24).items()}
+    placed = tags | {278: (kind, 5), 273: (kind, start + 480), 279: (kind, start + 480 + 4 * size)}
+    data = bytearray(write_tiff([bytes(480) + lists], placed, order, big=big))
+    for tag in (273, 279):  # the lists have four values
+        entry = struct.pack(f"{order}HH{word}", tag, kind, 1)
+        at = data.rindex(entry)
+        data[at : at + len(entry)] = struct.pack(f"{order}HH{word}", tag, kind, 4)
+    with pytest.raises(CorruptError, match="TIFF strip 2 is empty") as error:
+        read_image(bytes(data))
+    assert error.value.byte_offset == start + 480 + size * (2 if lacking[0] == 0 else 6)
+
+
 @pytest.mark.parametrize(
     ("data", "cause"),
     [

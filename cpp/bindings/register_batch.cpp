@@ -1,16 +1,16 @@
 #include <pybind11/stl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
+#include <memory>
+#include <new>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "bindings.hpp"
 #include "chammi/batch.hpp"
+#include "held_stream.hpp"
 
 namespace chammi::bindings {
 namespace {
@@ -22,58 +22,19 @@ Mask mask_from(const std::string& name) {
     return name == "drop" ? Mask::drop : Mask::keep;
 }
 
-// The stream as Python holds it: its end may wait for threads, which must not be done with the GIL held. A fork leaves
-// the threads behind: the child can neither use nor end the stream, and lets go of it.
 class Stream {
  public:
     /// `sources` holds the bytes that the plan views.
     Stream(BatchPlan plan, py::tuple sources)
-        : sources_(std::move(sources)), stream_(std::make_unique<BatchStream>(std::move(plan))) {}
-    Stream(const Stream&) = delete;
-    Stream& operator=(const Stream&) = delete;
-    Stream(Stream&&) = delete;
-    Stream& operator=(Stream&&) = delete;
-    ~Stream() {  // NOLINT(bugprone-exception-escape) - neither joining threads nor waiting for the lock throws
-        if (forked()) {
-            static_cast<void>(stream_.release());  // NOLINT(bugprone-unused-return-value) - left as it is
-            return;
-        }
-        const py::gil_scoped_release unlocked;
-        stream_.reset();
-    }
+        : sources_(std::move(sources)), stream_(std::make_unique<BatchStream>(std::move(plan)), "batches") {}
 
     /// (images, statuses) or None at the end.
     py::object next() {
-        constexpr std::chrono::milliseconds patience{50};  // until Python is asked whether it was interrupted
-        if (forked()) {
-            throw std::runtime_error("a stream of batches cannot be used in a forked process");
-        }
         LoadedBatch batch;
-        for (;;) {
-            BatchStream::Next next = BatchStream::Next::pending;
-            {
-                const py::gil_scoped_release unlocked;
-                next = stream_->next(patience, batch);
-            }
-            if (next == BatchStream::Next::finished) {
-                return py::none();
-            }
-            if (next == BatchStream::Next::ready) {
-                return to_python(batch);
-            }
-            if (PyErr_CheckSignals() != 0) {
-                throw py::error_already_set();
-            }
-        }
+        return stream_.next(batch) ? to_python(batch) : py::none();
     }
 
-    void close() {
-        if (forked()) {
-            return;
-        }
-        const py::gil_scoped_release unlocked;
-        stream_->stop();
-    }
+    void close() { stream_.close(); }
 
  private:
     static py::object to_python(const LoadedBatch& batch) {
@@ -89,11 +50,8 @@ class Stream {
         return py::make_tuple(adopt(batch.images, batch.images->data(), py::dtype::of<float>(), shape), statuses);
     }
 
-    [[nodiscard]] bool forked() const noexcept { return ::getpid() != owner_; }
-
-    py::tuple sources_;
-    std::unique_ptr<BatchStream> stream_;
-    pid_t owner_ = ::getpid();
+    py::tuple sources_;  // let go of after the stream
+    HeldStream<BatchStream> stream_;
 };
 
 using Windows = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
@@ -154,7 +112,7 @@ BatchPlan plan_from(std::vector<ImageSource> sources, std::vector<std::uint32_t>
     return plan;
 }
 
-// One image of a batch whose planes were decoded elsewhere. Checks what preprocess() takes for granted.
+// One image of a batch whose planes were decoded elsewhere. Checks what preprocess_finite() takes for granted.
 Status preprocess_image(Planes planes, const BatchPlan& plan, std::uint64_t images, Frame& frame,
                         Buffer& out) noexcept {
     Preprocess how = plan.how;
@@ -183,7 +141,7 @@ Status preprocess_image(Planes planes, const BatchPlan& plan, std::uint64_t imag
         return out_of_memory();
     }
     Workspace work;
-    return preprocess(planes, how, frame, work, out.as<float>());
+    return preprocess_finite(planes, how, frame, work, out.as<float>());
 }
 
 void check_planes(const py::array& array) {

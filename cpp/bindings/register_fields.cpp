@@ -1,18 +1,18 @@
 #include <pybind11/stl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <deque>
 #include <limits>
+#include <memory>
+#include <new>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "bindings.hpp"
 #include "chammi/crop_stream.hpp"
+#include "held_stream.hpp"
 
 namespace chammi::bindings {
 namespace {
@@ -135,29 +135,15 @@ CropPlan plan_from(const py::dict& options) {
     return plan;
 }
 
-// The stream as Python holds it; as for batches, neither its end nor waiting for it holds the GIL, and a forked child
-// lets go of it.
 class Crops {
  public:
     explicit Crops(const py::dict& options)
         : hides_neighbours_(options["hide_neighbours"].cast<bool>()),
-          stream_(std::make_unique<CropStream>(plan_from(options))) {}
-    Crops(const Crops&) = delete;
-    Crops& operator=(const Crops&) = delete;
-    Crops(Crops&&) = delete;
-    Crops& operator=(Crops&&) = delete;
-    ~Crops() {  // NOLINT(bugprone-exception-escape) - neither joining threads nor waiting for the lock throws
-        if (forked()) {
-            static_cast<void>(stream_.release());  // NOLINT(bugprone-unused-return-value) - left as it is
-            return;
-        }
-        const py::gil_scoped_release unlocked;
-        stream_.reset();
-    }
+          stream_(std::make_unique<CropStream>(plan_from(options)), "crops") {}
 
     void push(const py::sequence& sources, const Functions& illumination, const LabelArray& labels,
               const Centres& centres, const Objects& objects) {
-        refuse_forked();
+        CropStream& stream = stream_.get();
         const py::tuple kept{sources};
         FieldPlan plan;
         for (const py::handle source : kept) {
@@ -177,42 +163,22 @@ class Crops {
         }
         add_cells(plan, centres, objects);
         held_.push_back(py::make_tuple(kept, illumination, labels));
-        stream_->push(std::move(plan));
+        stream.push(std::move(plan));
     }
 
     /// A dictionary, or None where all fields that were pushed were handed out.
     py::object next() {
-        constexpr std::chrono::milliseconds patience{50};  // until Python is asked whether it was interrupted
-        refuse_forked();
         LoadedCrops batch;
-        for (;;) {
-            CropStream::Next next = CropStream::Next::pending;
-            {
-                const py::gil_scoped_release unlocked;
-                next = stream_->next(patience, batch);
-            }
-            if (next == CropStream::Next::finished) {
-                return py::none();
-            }
-            if (next == CropStream::Next::ready) {
-                if (batch.last) {
-                    held_.pop_front();
-                }
-                return to_python(batch);
-            }
-            if (PyErr_CheckSignals() != 0) {
-                throw py::error_already_set();
-            }
+        if (!stream_.next(batch)) {
+            return py::none();
         }
+        if (batch.last) {
+            held_.pop_front();
+        }
+        return to_python(batch);
     }
 
-    void close() {
-        if (forked()) {
-            return;
-        }
-        const py::gil_scoped_release unlocked;
-        stream_->stop();
-    }
+    void close() { stream_.close(); }
 
  private:
     static py::dict to_python(const LoadedCrops& batch) {
@@ -241,18 +207,9 @@ class Crops {
                         "bounds"_a = bounds);
     }
 
-    [[nodiscard]] bool forked() const noexcept { return ::getpid() != owner_; }
-
-    void refuse_forked() const {
-        if (forked()) {
-            throw std::runtime_error("a stream of crops cannot be used in a forked process");
-        }
-    }
-
     bool hides_neighbours_;
-    std::deque<py::tuple> held_;  // what the fields in the stream view
-    std::unique_ptr<CropStream> stream_;
-    pid_t owner_ = ::getpid();
+    std::deque<py::tuple> held_;  // what the fields in the stream view; let go of after it
+    HeldStream<CropStream> stream_;
 };
 
 }  // namespace

@@ -1,16 +1,13 @@
 #include "chammi/batch.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <deque>
 #include <limits>
 #include <mutex>
 #include <new>
-#include <system_error>
-#include <thread>
 
 #include "buffer_pool.hpp"
+#include "crew.hpp"
 
 namespace chammi {
 namespace {
@@ -91,10 +88,14 @@ struct Slot {
 
 }  // namespace
 
-Status check_batch(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept {
+bool is_affordable(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept {
     constexpr std::uint64_t images_at_limit = 8;
     std::uint64_t values = 0;
-    if (!count_values(frame, images, values) || !limits.allow(values / images_at_limit)) {
+    return count_values(frame, images, values) && limits.allow(values / images_at_limit);
+}
+
+Status check_batch(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept {
+    if (!is_affordable(frame, images, limits)) {
         return failure(Code::limit,
                        "{} images of {} channels, as this one has, are too much for one batch: give channels and a "
                        "size, or load fewer at once")
@@ -120,28 +121,18 @@ class BatchStream::Work {
     ~Work() { stop(); }
 
     void start() {
-        threads_.reserve(plan_.threads);
-        for (std::uint32_t i = 0; i < plan_.threads; ++i) {
-            try {
-                threads_.emplace_back([this] { serve(); });
-            } catch (const std::system_error&) {
-                if (threads_.empty()) {
-                    throw;
-                }
-                break;
-            }
-        }
+        crew_.start(plan_.threads, [this] { serve(); });
     }
 
     Next next(std::chrono::milliseconds patience, LoadedBatch& batch) {
-        std::unique_lock lock{mutex_};
+        std::unique_lock lock = crew_.lock();
         if (over()) {
             return Next::finished;
         }
         open_slots(1);
-        work_available_.notify_all();
+        crew_.tell_threads();
         ++waiting_;
-        const bool ready = batch_complete_.wait_for(
+        const bool ready = crew_.await_result(
             lock, patience, [this] { return over() || (!slots_.empty() && slots_.front()->unfinished == 0); });
         --waiting_;
         if (over()) {
@@ -155,25 +146,14 @@ class BatchStream::Work {
         slots_.pop_front();
         ++taken_;
         open_slots(waiting_ > 0 ? 1 : 0);
-        work_available_.notify_all();
-        batch_complete_.notify_all();  // somebody else may wait for the next one, or there is none
+        crew_.tell_threads();
+        crew_.tell_callers();  // somebody else may wait for the next one, or there is none
         return Next::ready;
     }
 
     void stop() noexcept {
-        {
-            const std::scoped_lock lock{mutex_};
-            stopped_ = true;
-        }
-        work_available_.notify_all();
-        batch_complete_.notify_all();
-        const std::scoped_lock joining{join_mutex_};
-        for (std::thread& thread : threads_) {
-            if (thread.joinable()) {
-                thread.join();
-            }
-        }
-        const std::scoped_lock lock{mutex_};
+        crew_.stop();
+        const std::unique_lock lock = crew_.lock();
         slots_.clear();
     }
 
@@ -184,7 +164,7 @@ class BatchStream::Work {
     };
 
     // Nothing is left to hand out.
-    [[nodiscard]] bool over() const noexcept { return stopped_ || taken_ == batches_; }
+    [[nodiscard]] bool over() const noexcept { return crew_.stopped() || taken_ == batches_; }
 
     // Makes room for the batches that may be prepared: those ahead of the one handed out last, and the `awaited` one.
     // Only ever called from the caller's side, where running out of memory can be told.
@@ -202,11 +182,10 @@ class BatchStream::Work {
     }
 
     Claim claim() noexcept {
-        std::unique_lock lock{mutex_};
-        work_available_.wait(lock, [this] {
-            return stopped_ || next_image_ == plan_.sources.size() || next_image_ / plan_.batch_size < opened_;
-        });
-        if (stopped_ || next_image_ == plan_.sources.size()) {
+        std::unique_lock lock = crew_.lock();
+        crew_.await_work(
+            lock, [this] { return next_image_ == plan_.sources.size() || next_image_ / plan_.batch_size < opened_; });
+        if (crew_.stopped() || next_image_ == plan_.sources.size()) {
             return {};
         }
         const std::uint64_t image = next_image_++;
@@ -216,11 +195,11 @@ class BatchStream::Work {
     void finish(Slot& slot) noexcept {
         bool complete = false;
         {
-            const std::scoped_lock lock{mutex_};
+            const std::unique_lock lock = crew_.lock();
             complete = --slot.unfinished == 0;
         }
         if (complete) {
-            batch_complete_.notify_all();
+            crew_.tell_callers();
         }
     }
 
@@ -245,7 +224,7 @@ class BatchStream::Work {
                 std::ranges::fill(slot.statuses, out_of_memory());
             }
         } else {
-            for (std::uint64_t i = 0; i < slot.images && slot.buffer == nullptr && !stopped_; ++i) {
+            for (std::uint64_t i = 0; i < slot.images && slot.buffer == nullptr && !crew_.stopped(); ++i) {
                 slot.statuses[i] = frame_like(slot, i, work);
             }
         }
@@ -296,7 +275,7 @@ class BatchStream::Work {
             return;  // not even an empty batch could be had: next() tells
         }
         Status& status = slot.statuses[place];
-        if (status.ok() && place != slot.placed && !stopped_) {
+        if (status.ok() && place != slot.placed && !crew_.stopped()) {
             status = load_into(slot, place, work);
         }
         if (!status.ok()) {
@@ -322,24 +301,19 @@ class BatchStream::Work {
     Status put(const Slot& slot, std::uint64_t place, const Planes& planes, Workspace& work) const noexcept {
         Preprocess how = plan_.how;
         how.mirror = !plan_.mirrored.empty() && plan_.mirrored[slot.first + place];
-        return preprocess(planes, how, slot.frame, work, row(slot, place));
+        return preprocess_finite(planes, how, slot.frame, work, row(slot, place));
     }
 
     BatchPlan plan_;
     std::shared_ptr<BufferPool> pool_;
     std::uint64_t batches_;
 
-    std::mutex mutex_;
-    std::condition_variable work_available_;
-    std::condition_variable batch_complete_;
     std::deque<std::unique_ptr<Slot>> slots_;  // in order; the front one is the next to be handed out
     std::uint64_t next_image_ = 0;
-    std::uint64_t opened_ = 0;           // batches that have or had a slot
-    std::uint64_t taken_ = 0;            // batches handed out
-    std::uint64_t waiting_ = 0;          // callers of next()
-    std::atomic<bool> stopped_ = false;  // set under the lock
-    std::mutex join_mutex_;
-    std::vector<std::thread> threads_;
+    std::uint64_t opened_ = 0;   // batches that have or had a slot
+    std::uint64_t taken_ = 0;    // batches handed out
+    std::uint64_t waiting_ = 0;  // callers of next()
+    Crew crew_;                  // whose lock guards all of these; ends before them
 };
 
 BatchStream::BatchStream(BatchPlan plan) : work_(std::make_unique<Work>(std::move(plan))) {

@@ -8,18 +8,19 @@
 #include <vector>
 
 #include "chammi/buffer.hpp"
+#include "recent_peak.hpp"
 
 namespace chammi {
 
-/// Keeps the memory of batches that nobody holds any more: fresh pages cost more than what is written to
-/// them.
+/// Keeps the memory of batches that nobody holds any more: fresh pages cost more than what is written to them. Memory
+/// that is far larger than what was lent lately goes back to the system.
 class BufferPool : public std::enable_shared_from_this<BufferPool> {
  public:
     explicit BufferPool(std::size_t most) : most_(most) { spare_.reserve(most); }
 
     /// A buffer of `size` bytes, or null where memory is short.
     std::shared_ptr<Buffer> lend(std::uint64_t size) {
-        auto buffer = std::make_unique<Buffer>(take());
+        auto buffer = std::make_unique<Buffer>(take(size));
         if (!buffer->resize(size)) {
             return nullptr;
         }
@@ -32,8 +33,12 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
     }
 
  private:
-    Buffer take() {
+    Buffer take(std::uint64_t size) {
         const std::scoped_lock lock{mutex_};
+        lent_.note(size);
+        for (Buffer& spare : spare_) {
+            spare.trim(lent_.worth(2));
+        }
         if (spare_.empty()) {
             return {};
         }
@@ -53,6 +58,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
     std::mutex mutex_;
     std::vector<Buffer> spare_;
     std::size_t most_;
+    RecentPeak lent_;
 };
 
 }  // namespace chammi

@@ -21,7 +21,7 @@ struct Axis {
     std::uint32_t outside = 0;     // ... to before this one are those of the field, in a row
 };
 
-struct Window {
+struct CropAxes {
     std::uint32_t size = 0;
     Axis y;
     Axis x;
@@ -77,25 +77,25 @@ void cut_row(const T* row, const Axis& x, std::uint32_t size, T* out) noexcept {
 }
 
 template <typename T>
-void cut_plane(const T* plane, std::uint64_t row_stride, const Window& window, T* out) noexcept {
-    for (std::uint32_t i = 0; i < window.size; ++i) {
-        if (window.y.from[i] == nowhere) {
-            std::fill(out, out + window.size, T{});
+void cut_plane(const T* plane, std::uint64_t row_stride, const CropAxes& axes, T* out) noexcept {
+    for (std::uint32_t i = 0; i < axes.size; ++i) {
+        if (axes.y.from[i] == nowhere) {
+            std::fill(out, out + axes.size, T{});
         } else {
-            cut_row(plane + static_cast<std::uint64_t>(window.y.from[i]) * row_stride, window.x, window.size, out);
+            cut_row(plane + static_cast<std::uint64_t>(axes.y.from[i]) * row_stride, axes.x, axes.size, out);
         }
-        out += window.size;
+        out += axes.size;
     }
 }
 
 // 1 where a crop shows the field, and no object but the cell's own.
-void find_shown(const Field& field, const CropSettings& settings, const Window& window, std::int32_t own,
+void find_shown(const Field& field, const CropSettings& settings, const CropAxes& axes, std::int32_t own,
                 std::uint8_t* shown) noexcept {
     const Labels& labels = field.plan().labels;
-    for (std::uint32_t y = 0; y < window.size; ++y) {
-        for (std::uint32_t x = 0; x < window.size; ++x) {
-            const std::int32_t row = window.y.from[y];
-            const std::int32_t column = window.x.from[x];
+    for (std::uint32_t y = 0; y < axes.size; ++y) {
+        for (std::uint32_t x = 0; x < axes.size; ++x) {
+            const std::int32_t row = axes.y.from[y];
+            const std::int32_t column = axes.x.from[x];
             bool visible = row != nowhere && column != nowhere;
             if (visible && settings.hide_neighbours) {
                 const std::int32_t label =
@@ -130,7 +130,7 @@ Bounds find_extremes(const T* cut, const std::uint8_t* shown, std::uint64_t pixe
 
 // A cell's place in its field.
 struct Cell {
-    Window window;
+    CropAxes axes;
     bool touches_edge = false;
     const std::uint8_t* shown = nullptr;  // by pixel of the crop; null: all
 };
@@ -147,9 +147,9 @@ Status place_cell(const CropJob& job, std::uint64_t number, FieldWorkspace& work
         return failure(Code::outside, "the cell's centre is not within the field of {} x {} pixels")
             .with(field.height, field.width);
     }
-    cell.window = {size, {row - size / 2, nullptr}, {column - size / 2, nullptr}};
-    cell.touches_edge = reaches_beyond(cell.window.y.first, size, field.height) ||
-                        reaches_beyond(cell.window.x.first, size, field.width);
+    cell.axes = {size, {row - size / 2, nullptr}, {column - size / 2, nullptr}};
+    cell.touches_edge =
+        reaches_beyond(cell.axes.y.first, size, field.height) || reaches_beyond(cell.axes.x.first, size, field.width);
     if (cell.touches_edge && settings.edge == Edge::skip) {
         return failure(Code::edge, "the crop of {} pixels around the cell reaches beyond the field").with(size);
     }
@@ -157,10 +157,10 @@ Status place_cell(const CropJob& job, std::uint64_t number, FieldWorkspace& work
     if (!work.rows.resize(std::uint64_t{2} * size * sizeof(std::int32_t)) || !work.shown.resize(pixels)) {
         return out_of_memory();
     }
-    cell.window.y.from = work.rows.as<std::int32_t>();
-    cell.window.x.from = cell.window.y.from + size;
-    map_axis(cell.window.y, size, field.height, settings.edge);
-    map_axis(cell.window.x, size, field.width, settings.edge);
+    cell.axes.y.from = work.rows.as<std::int32_t>();
+    cell.axes.x.from = cell.axes.y.from + size;
+    map_axis(cell.axes.y, size, field.height, settings.edge);
+    map_axis(cell.axes.x, size, field.width, settings.edge);
     if (settings.hide_neighbours || (cell.touches_edge && settings.edge == Edge::constant)) {
         const Labels& labels = plan.labels;
         std::int32_t own = 0;
@@ -168,19 +168,19 @@ Status place_cell(const CropJob& job, std::uint64_t number, FieldWorkspace& work
             const auto at = static_cast<std::uint64_t>(row) * labels.width + static_cast<std::uint64_t>(column);
             own = plan.objects.empty() ? labels.values[at] : plan.objects[number];
         }
-        find_shown(job.field, settings, cell.window, own, work.shown.data());
+        find_shown(job.field, settings, cell.axes, own, work.shown.data());
         cell.shown = work.shown.data();
     }
     return success();
 }
 
 void cut_all(const Planes& field, const Cell& cell, std::uint8_t* out) noexcept {
-    const std::uint64_t pixels = std::uint64_t{cell.window.size} * cell.window.size;
+    const std::uint64_t pixels = std::uint64_t{cell.axes.size} * cell.axes.size;
     with_size_of(field.type, [&]<typename T>(T /*sample*/) {
         for (std::uint32_t channel = 0; channel < field.channels; ++channel) {
             auto* to = reinterpret_cast<T*>(out) + channel * pixels;
             cut_plane(reinterpret_cast<const T*>(field.data) + channel * field.channel_stride, field.row_stride,
-                      cell.window, to);
+                      cell.axes, to);
             if (cell.shown != nullptr) {
                 hide(cell.shown, pixels, to);
             }
@@ -192,7 +192,7 @@ void cut_all(const Planes& field, const Cell& cell, std::uint8_t* out) noexcept 
 template <typename T>
 Status cut_and_scale(const Field& field, const Cell& cell, FieldWorkspace& work) noexcept {
     const Planes& planes = field.planes();
-    const std::uint64_t pixels = std::uint64_t{cell.window.size} * cell.window.size;
+    const std::uint64_t pixels = std::uint64_t{cell.axes.size} * cell.axes.size;
     if (!work.cut.resize(pixels * sizeof(T)) || !work.cropped.resize(pixels * planes.channels * sizeof(float))) {
         return out_of_memory();
     }
@@ -200,7 +200,7 @@ Status cut_and_scale(const Field& field, const Cell& cell, FieldWorkspace& work)
     for (std::uint32_t channel = 0; channel < planes.channels; ++channel) {
         float* out = work.cropped.as<float>() + channel * pixels;
         cut_plane(reinterpret_cast<const T*>(planes.data) + channel * planes.channel_stride, planes.row_stride,
-                  cell.window, cut);
+                  cell.axes, cut);
         const auto& bounds = field.bounds();
         rescale(cut, pixels, Rescale{bounds.empty() ? find_extremes(cut, cell.shown, pixels) : bounds[channel]}, out);
         if (cell.shown != nullptr) {

@@ -1,17 +1,16 @@
 #include "chammi/crop_stream.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <deque>
 #include <limits>
 #include <mutex>
 #include <new>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 #include "buffer_pool.hpp"
+#include "chammi/batch.hpp"
+#include "crew.hpp"
+#include "recent_peak.hpp"
 
 namespace chammi {
 namespace {
@@ -70,39 +69,28 @@ class CropStream::Work {
     ~Work() { stop(); }
 
     void start() {
-        const std::uint32_t threads = std::max(plan_.threads, 1U);
-        threads_.reserve(threads);
-        for (std::uint32_t i = 0; i < threads; ++i) {
-            try {
-                threads_.emplace_back([this] { serve(); });
-            } catch (const std::system_error&) {
-                if (threads_.empty()) {
-                    throw;
-                }
-                break;
-            }
-        }
+        crew_.start(plan_.threads, [this] { serve(); });
     }
 
     void push(FieldPlan field) {
         auto job = std::make_unique<Job>(std::move(field), plan_, fields_);
         {
-            const std::scoped_lock lock{mutex_};
+            const std::unique_lock lock = crew_.lock();
             jobs_.push_back(std::move(job));
             open_slots(0);
         }
-        work_available_.notify_all();
+        crew_.tell_threads();
     }
 
     Next next(std::chrono::milliseconds patience, LoadedCrops& batch) {
-        std::unique_lock lock{mutex_};
-        if (stopped_ || jobs_.empty()) {
+        std::unique_lock lock = crew_.lock();
+        if (crew_.stopped() || jobs_.empty()) {
             return Next::finished;
         }
         open_slots(1);
-        work_available_.notify_all();
-        batch_complete_.wait_for(lock, patience, [this] { return stopped_ || front_is_complete(); });
-        if (stopped_ || jobs_.empty()) {
+        crew_.tell_threads();
+        crew_.await_result(lock, patience, [this] { return front_is_complete(); });
+        if (crew_.stopped() || jobs_.empty()) {
             return Next::finished;
         }
         if (!front_is_complete()) {
@@ -110,24 +98,13 @@ class CropStream::Work {
         }
         take_front(batch);
         open_slots(0);
-        work_available_.notify_all();
+        crew_.tell_threads();
         return Next::ready;
     }
 
     void stop() noexcept {
-        {
-            const std::scoped_lock lock{mutex_};
-            stopped_ = true;
-        }
-        work_available_.notify_all();
-        batch_complete_.notify_all();
-        const std::scoped_lock joining{join_mutex_};
-        for (std::thread& thread : threads_) {
-            if (thread.joinable()) {
-                thread.join();
-            }
-        }
-        const std::scoped_lock lock{mutex_};
+        crew_.stop();
+        const std::unique_lock lock = crew_.lock();
         jobs_.clear();
     }
 
@@ -180,41 +157,45 @@ class CropStream::Work {
     }
 
     Claim claim() noexcept {
-        std::unique_lock lock{mutex_};
+        std::unique_lock lock = crew_.lock();
         Claim found;
-        work_available_.wait(lock, [&] {
-            found = stopped_ ? Claim{} : find_work();
-            return stopped_ || found.job != nullptr;
+        crew_.await_work(lock, [&] {
+            found = find_work();
+            return found.job != nullptr;
         });
         return found;
     }
 
     void serve() noexcept {
         FieldWorkspace work;
+        RecentPeak decoded;
         for (Claim claimed = claim(); claimed.job != nullptr; claimed = claim()) {
             if (claimed.slot == nullptr) {
-                load(*claimed.job, claimed.number, work);
+                load(*claimed.job, claimed.number, work, decoded);
             } else {
                 crop(*claimed.job, *claimed.slot, claimed.number, work);
             }
         }
     }
 
-    void load(Job& job, std::uint64_t source, FieldWorkspace& work) noexcept {
+    void load(Job& job, std::uint64_t source, FieldWorkspace& work, RecentPeak& decoded) noexcept {
+        constexpr std::uint64_t as_floats = sizeof(float);  // of samples of a byte
         job.field.load(source, work);
+        decoded.note(job.field.bytes_of(source));
+        work.trim(decoded.worth(as_floats));
         bool all = false;
         {
-            const std::scoped_lock lock{mutex_};
+            const std::unique_lock lock = crew_.lock();
             all = --job.unfinished == 0;
         }
         if (all) {
             job.field.complete();
             {
-                const std::scoped_lock lock{mutex_};
+                const std::unique_lock lock = crew_.lock();
                 job.decoded = true;
             }
-            work_available_.notify_all();
-            batch_complete_.notify_all();
+            crew_.tell_threads();
+            crew_.tell_callers();
         }
     }
 
@@ -225,11 +206,11 @@ class CropStream::Work {
         }
         bool complete = false;
         {
-            const std::scoped_lock lock{mutex_};
+            const std::unique_lock lock = crew_.lock();
             complete = --slot.unfinished == 0;
         }
         if (complete) {
-            batch_complete_.notify_all();
+            crew_.tell_callers();
         }
     }
 
@@ -239,27 +220,49 @@ class CropStream::Work {
         return raw() && job.field.status().ok() ? job.field.planes().type : SampleType::f32;
     }
 
-    // A field that failed has the channels that it should have.
+    // A field that failed has the channels that it should have. Where the batch cannot be had, its cells fail and it
+    // has no channels.
     void frame(const Job& job, Slot& slot) const noexcept {
         const auto files = static_cast<std::uint32_t>(job.plan.sources.size());
         const std::uint32_t expected = plan_.channels != 0 ? plan_.channels : files;
         const std::uint32_t side = raw() || plan_.how.size == 0 ? plan_.crops.size : plan_.how.size;
         slot.frame = {job.field.status().ok() ? job.field.planes().channels : expected, side, side};
+        Status status;
+        if (plan_.channels == 0 && !is_affordable(slot.frame, slot.cells, plan_.limits)) {
+            status = failure(Code::limit,
+                             "{} crops of {} channels, as this field has, are too much for one batch: give mean and "
+                             "std, or load fewer at once")
+                         .with(static_cast<std::int64_t>(slot.cells), slot.frame.channels);
+        } else {
+            slot.buffer = lend(job, slot);
+            status = slot.buffer != nullptr ? success() : out_of_memory();
+        }
+        if (!status.ok()) {
+            std::ranges::fill(slot.statuses, status);
+            slot.frame.channels = 0;
+            slot.buffer = lend(job, slot);
+        }
+    }
+
+    // Null where memory is short.
+    [[nodiscard]] std::shared_ptr<Buffer> lend(const Job& job, const Slot& slot) const noexcept {
         std::uint64_t bytes = 0;
-        if (multiply(values_of(slot.frame), slot.cells, bytes) && multiply(bytes, sample_bytes(type_of(job)), bytes)) {
-            try {
-                slot.buffer = batches_->lend(bytes);
-            } catch (const std::bad_alloc&) {
-                slot.buffer = nullptr;
-            }
+        if (!multiply(values_of(slot.frame), slot.cells, bytes) ||
+            !multiply(bytes, sample_bytes(type_of(job)), bytes)) {
+            return nullptr;
+        }
+        try {
+            return batches_->lend(bytes);
+        } catch (const std::bad_alloc&) {
+            return nullptr;
         }
     }
 
     void fill_place(const Job& job, Slot& slot, std::uint64_t place, FieldWorkspace& work) noexcept {
         const std::uint64_t values = values_of(slot.frame);
         std::uint8_t* out = slot.buffer->data() + place * values * sample_bytes(type_of(job));
-        Status& status = slot.statuses[place];
-        status = job.field.status();
+        Status& status = slot.statuses[place];  // not success where the whole batch failed
+        status = status.ok() ? job.field.status() : status;
         if (status.ok()) {
             bool touches = false;
             const CropJob crop{job.field, plan_.crops, plan_.how, slot.frame};
@@ -305,14 +308,9 @@ class CropStream::Work {
     std::shared_ptr<BufferPool> fields_;
     std::shared_ptr<BufferPool> batches_;
 
-    std::mutex mutex_;
-    std::condition_variable work_available_;
-    std::condition_variable batch_complete_;
     std::deque<std::unique_ptr<Job>> jobs_;  // in order; the front one is the next to be handed out
     std::uint64_t open_ = 0;                 // batches that have a slot
-    std::atomic<bool> stopped_ = false;      // set under the lock
-    std::mutex join_mutex_;
-    std::vector<std::thread> threads_;
+    Crew crew_;                              // whose lock guards both; ends before them
 };
 
 CropStream::CropStream(CropPlan plan) : work_(std::make_unique<Work>(std::move(plan))) {

@@ -1,27 +1,18 @@
 #include "chammi/field.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <new>
 #include <utility>
 
 #include "buffer_pool.hpp"
+#include "finite.hpp"
 
 namespace chammi {
 namespace {
 
-// Both without a way out half-way, which is what makes them fast.
-bool all_finite(const float* values, std::uint64_t count) noexcept {
-    constexpr std::uint32_t exponent = 0x7F800000U;
-    std::uint32_t faults = 0;
-    for (std::uint64_t i = 0; i < count; ++i) {
-        faults |= (std::bit_cast<std::uint32_t>(values[i]) & exponent) == exponent ? 1U : 0U;
-    }
-    return faults == 0;
-}
-
-// Division by 0 or less, or by what is not a number, would pass for pixels.
+// Division by 0 or less, or by what is not a number, would pass for pixels. Without a way out half-way, which is what
+// makes it fast.
 bool all_positive(const float* values, std::uint64_t count) noexcept {
     std::uint32_t faults = 0;
     for (std::uint64_t i = 0; i < count; ++i) {
@@ -66,6 +57,11 @@ Field::Field(const FieldPlan& plan, const Scaling& scaling, std::uint32_t channe
 
 void Field::load(std::size_t source, FieldWorkspace& work) noexcept {
     statuses_[source] = load_planes(source, work);
+}
+
+std::uint64_t Field::bytes_of(std::size_t source) const noexcept {
+    const Planes& planes = found_[source];
+    return planes.data == nullptr ? 0 : pixels_of(planes) * planes.channels * sample_bytes(planes.type);
 }
 
 Status Field::check_channels(const Planes& planes) const noexcept {
@@ -195,8 +191,7 @@ Status Field::put_samples(const T* samples, std::uint32_t channel) noexcept {
     }
     auto* corrected = reinterpret_cast<float*>(place);
     to_float(samples, illumination, count, corrected);
-    return all_finite(corrected, count) ? success()
-                                        : failure(Code::corrupt, "not all of the pixels are finite numbers");
+    return check_finite(corrected, count);
 }
 
 Status Field::measure(std::uint32_t channel, double full, FieldWorkspace& work) noexcept {

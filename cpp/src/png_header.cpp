@@ -1,5 +1,6 @@
 #include "png_header.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "chammi/unpack.hpp"
@@ -62,13 +63,14 @@ Status interpret(const Chunk& chunk, Header& header) noexcept {
     return success();
 }
 
+// As libpng: colours beyond those that indices can name are ignored, as long as no more than 256 are there.
 Status take_palette(const Chunk& chunk, Expansion& expansion) noexcept {
-    const std::size_t most = std::size_t{3} << expansion.depth;
+    constexpr std::size_t most = std::size_t{3} * 256;
     if (chunk.data.empty() || chunk.data.size() % 3 != 0 || chunk.data.size() > most || expansion.indexed()) {
         return failure(Code::corrupt, "the PNG has a palette of {} bytes for indices of {} bits", chunk.offset)
             .with(static_cast<std::int64_t>(chunk.data.size()), expansion.depth);
     }
-    expansion.colours = static_cast<std::uint32_t>(chunk.data.size() / 3);
+    expansion.colours = std::min(static_cast<std::uint32_t>(chunk.data.size() / 3), 1U << expansion.depth);
     for (std::size_t i = 0; i < expansion.colours; ++i) {
         std::memcpy(expansion.palette.data() + 4 * i, chunk.data.data() + 3 * i, 3);
         expansion.palette[4 * i + 3] = 255;
@@ -76,11 +78,16 @@ Status take_palette(const Chunk& chunk, Expansion& expansion) noexcept {
     return success();
 }
 
+// As libpng: a chunk that does not fit, or stands before the palette that it is for, is ignored. Of two that fit,
+// libpng takes the first and others the last.
 Status take_transparency(const Chunk& chunk, unsigned colour, Expansion& expansion) noexcept {
     const std::size_t length = chunk.data.size();
     const bool fits = colour == 3 ? length != 0 && length <= expansion.colours : length == 6;
-    if (!fits || expansion.given == 4) {
-        return failure(Code::corrupt, "the PNG has a transparency chunk of {} bytes that does not fit", chunk.offset)
+    if (!fits) {
+        return success();
+    }
+    if (expansion.given == 4) {
+        return failure(Code::corrupt, "the PNG has a second transparency chunk, of {} bytes", chunk.offset)
             .with(static_cast<std::int64_t>(length));
     }
     expansion.given = 4;

@@ -1,9 +1,12 @@
 #include "chammi/preprocess.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <type_traits>
 
 #include "chammi/kernels.hpp"
 #include "chammi/resample.hpp"
+#include "finite.hpp"
 
 namespace chammi {
 namespace {
@@ -135,6 +138,17 @@ void copy_plane(const Plane<T>& plane, const Layout& layout, const Affine& affin
     }
 }
 
+// What is neither shown nor hidden stays NaN, for preprocess_finite() to find.
+template <typename T>
+float masked_value(float value, T shown) noexcept {
+    if constexpr (std::is_floating_point_v<T>) {
+        if (std::isnan(shown)) {
+            return shown;
+        }
+    }
+    return shown != 0 ? value : 0.0F;
+}
+
 // A channel times the mask, on the scale where the range is [0, 1]: what the mask hides is exactly 0 there.
 template <typename T>
 void apply_mask(const Plane<T>& plane, const Plane<T>& mask, const Planes& planes, const Affine& affine,
@@ -143,7 +157,7 @@ void apply_mask(const Plane<T>& plane, const Plane<T>& mask, const Planes& plane
         const T* from = plane.data + y * plane.row_stride;
         const T* shown = mask.data + y * mask.row_stride;
         for (std::uint32_t x = 0; x < planes.width; ++x) {
-            out[x] = shown[x] != 0 ? affine.gain * static_cast<float>(from[x]) + affine.bias : 0.0F;
+            out[x] = masked_value(affine.gain * static_cast<float>(from[x]) + affine.bias, shown[x]);
         }
         out += planes.width;
     }
@@ -265,6 +279,14 @@ Status preprocess(const Planes& planes, const Preprocess& how, const Frame& fram
         default:
             return run<float>(job, out);
     }
+}
+
+Status preprocess_finite(const Planes& planes, const Preprocess& how, const Frame& frame, Workspace& work,
+                         float* out) noexcept {
+    const Status status = preprocess(planes, how, frame, work, out);
+    const bool whole =
+        planes.type != SampleType::f16 && planes.type != SampleType::f32 && planes.type != SampleType::f64;
+    return !status.ok() || whole ? status : check_finite(out, frame.pixels() * frame.channels);
 }
 
 }  // namespace chammi

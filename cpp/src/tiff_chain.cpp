@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "tiff_tags.hpp"
 
 namespace chammi::tiff {
@@ -114,8 +116,11 @@ Status probe(ConstBytes in, std::uint32_t page, const Limits& limits, ImageInfo&
     Status status = chain.begin();
     Status outcome = success();
     Page found;
-    std::uint32_t pages = 0;  // cannot overflow: files are at most 4 GiB long
+    std::uint32_t pages = 0;
     for (; status.ok() && !chain.at_end(); ++pages) {
+        if (pages == std::numeric_limits<std::uint32_t>::max()) {  // takes 24 GiB of directories
+            return failure(Code::limit, "the file has more pages than can be counted");
+        }
         if (pages == page) {
             outcome = chain.read(found);
             if (outcome.ok()) {

@@ -53,7 +53,8 @@ Status find_segment(ConstBytes in, const Page& page, std::uint64_t needed, Segme
         return blame(page, segment, Code::truncated, "TIFF strip {} lies beyond the end of the file",
                      "TIFF tile {} lies beyond the end of the file");
     }
-    if (start == 0 || length == 0) {
+    if (start == 0 || length == 0) {  // in sparse files both are, and the pixels whatever their programs take for 0
+        segment.offset = place_of(start == 0 ? page.offsets : page.byte_counts, segment.index);
         return blame(page, segment, Code::corrupt, "TIFF strip {} is empty", "TIFF tile {} is empty");
     }
     segment.cut = length > in.size() - segment.offset;
@@ -308,7 +309,7 @@ void interleave(const T* plane, std::uint64_t pixels, std::uint32_t samples, T* 
 
 Status check_overhang(const Source& source, const Page& page) noexcept {
     if (overhang(page) > source.excess_left) {
-        return failure(Code::limit, "tiles of {} x {} pixels hold far more than their image")
+        return failure(Code::limit, "tiles of {} x {} pixels hold far more than their image", page.offsets.offset)
             .with(page.info.tile_height, page.info.tile_width);
     }
     return success();

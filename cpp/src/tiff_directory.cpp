@@ -116,9 +116,8 @@ Status interpret_samples(ConstBytes in, ByteOrder order, const Tags& tags, std::
 }
 
 Status interpret_predictor(const Tags& tags, std::uint64_t at, ImageInfo& info) noexcept {
-    const bool predicts = info.compression == Compression::lzw || info.compression == Compression::deflate ||
-                          info.compression == Compression::zstd;
-    if (!predicts || tags.predictor == 1) {
+    // libtiff leaves the tag out of account for PackBits as well; but the only known writer of it, tifffile, means it.
+    if (info.compression == Compression::none || tags.predictor == 1) {
         return success();
     }
     const bool floats = info.type == SampleType::f16 || info.type == SampleType::f32 || info.type == SampleType::f64;

@@ -162,6 +162,10 @@ Status take_entry(ConstBytes in, Notation notation, std::uint64_t entry, Tags& t
 
 }  // namespace
 
+std::uint64_t place_of(const Field& field, std::uint64_t index) noexcept {
+    return field.offset + value_bytes(field.type) * index;
+}
+
 std::uint64_t value_at(ConstBytes in, ByteOrder order, const Field& field, std::uint64_t index) noexcept {
     const std::uint8_t* base = in.data() + field.offset;
     switch (value_bytes(field.type)) {

@@ -29,6 +29,7 @@ struct BatchPlan {
 };
 
 /// One image must not decide on more memory for its batch than this: with the default limit 8 GiB.
+bool is_affordable(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept;
 Status check_batch(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept;
 
 /// A finished batch: float32 (statuses.size(), channels, height, width), without channels where no image gave their

@@ -73,6 +73,14 @@ struct FieldWorkspace {
     Buffer shown;    // which of its pixels are the cell's own
     Buffer cut;      // one channel of a crop as it was cut
     Buffer cropped;  // all of them, scaled
+
+    /// Gives back buffers of more than `most` bytes.
+    void trim(std::size_t most) noexcept {
+        codec.trim(most);
+        for (Buffer* buffer : {&rows, &shown, &cut, &cropped}) {
+            buffer->trim(most);
+        }
+    }
 };
 
 /// The channels of a field, each decoded, corrected and measured once.
@@ -84,6 +92,8 @@ class Field {
 
     /// Loads what is in one of the plan's sources. Several threads may load different sources at once.
     void load(std::size_t source, FieldWorkspace& work) noexcept;
+    /// Bytes that a source's planes take; 0 where it was not decoded.
+    [[nodiscard]] std::uint64_t bytes_of(std::size_t source) const noexcept;
 
     /// Says what became of the field, once all sources were loaded.
     void complete() noexcept;

@@ -59,4 +59,9 @@ Frame frame_of(const Planes& planes, const Preprocess& how) noexcept;
 Status preprocess(const Planes& planes, const Preprocess& how, const Frame& frame, Workspace& work,
                   float* out) noexcept;
 
+/// The same; but an image of floats fails where a pixel that `out` depends on, or what becomes of it, is not a finite
+/// number.
+Status preprocess_finite(const Planes& planes, const Preprocess& how, const Frame& frame, Workspace& work,
+                         float* out) noexcept;
+
 }  // namespace chammi

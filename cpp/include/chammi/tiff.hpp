@@ -25,6 +25,9 @@ struct Field {
     std::uint64_t offset = 0;
 };
 
+/// Where one of a field's values stands in the file.
+std::uint64_t place_of(const Field& field, std::uint64_t index) noexcept;
+
 /// A whole number among a field's values.
 std::uint64_t value_at(ConstBytes in, ByteOrder order, const Field& field, std::uint64_t index) noexcept;
 
@@ -80,6 +83,18 @@ Status find_page(ConstBytes in, std::uint32_t page, const Limits& limits, Page& 
 
 Status probe(ConstBytes in, std::uint32_t page, const Limits& limits, ImageInfo& info) noexcept;
 
+/// Bytes outside the images that may be unpacked from a file for `images` bytes of images. Pages of small images in
+/// large tiles are sound, however many there are: what lies outside the images is nothing, which the usual codecs pack
+/// a thousandfold. As much is granted for each byte of the file, up to a multiple of the pixels that a file may have.
+inline std::uint64_t affordable_excess(std::uint64_t file, std::uint64_t images, const Limits& limits) noexcept {
+    constexpr std::uint64_t least = std::uint64_t{1} << 26U;
+    constexpr std::uint64_t packed = 1024;
+    constexpr std::uint64_t most = 32;
+    const std::uint64_t pixels = std::min(limits.pixels, std::uint64_t{1} << 56U);
+    const std::uint64_t worth = std::min(file, std::uint64_t{1} << 53U) * packed;
+    return least + std::max({3 * images, pixels, std::min(worth, pixels * most)});
+}
+
 /// A file whose pages are decoded, and how much of what makes no pixel may still be gone through: strips may share
 /// their bytes, so that a small file could ask for any amount of work.
 struct Source {
@@ -89,16 +104,13 @@ struct Source {
 
     /// `bytes` are those of all images to be decoded.
     Source(ConstBytes file, const Limits& limits, std::uint64_t bytes) noexcept
-        : in(file),
-          packed_left(file.size()),
-          excess_left((std::uint64_t{1} << 26U) +
-                      std::max(3 * bytes, std::min(limits.pixels, std::uint64_t{1} << 56U))) {}
+        : in(file), packed_left(file.size()), excess_left(affordable_excess(file.size(), bytes, limits)) {}
 };
 
 /// The pixels of a page that stand in the file as decode_page would leave them; empty where they do not.
 ConstBytes find_plain(ConstBytes in, const Page& page) noexcept;
 
-/// Whether the page's tiles hold more beyond their image than may still be decoded.
+/// Whether the page's tiles hold more beyond their image than may still be decoded; told with the place of their list.
 Status check_overhang(const Source& source, const Page& page) noexcept;
 
 /// Fills `out`, image_bytes(page.info) long, with (height, width, samples) in native byte order.

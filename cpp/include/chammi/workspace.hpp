@@ -36,9 +36,8 @@ struct Workspace {
     Codec<inflate_state> isal;
     Codec<ZSTD_DCtx_s> zstd;
 
-    /// Gives back what an unusually large image needed.
-    void trim() noexcept {
-        constexpr std::size_t most = std::size_t{16} << 20U;
+    /// Gives back what an unusually large image needed: buffers of more than `most` bytes.
+    void trim(std::size_t most = std::size_t{16} << 20U) noexcept {
         for (Buffer* buffer :
              {&file, &packed, &unpacked, &image, &planar, &floats, &masked, &rows, &weights_y, &weights_x}) {
             buffer->trim(most);

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter, defaultdict
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +20,10 @@ from chammi_fast.urls import below, is_local, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from chammi_fast.chammi import DataSet
+
+_USUAL_BYTES = 64 << 20
 
 
 def check_files(data_set: DataSet, root: Path, keys: Sequence[str], sample: int) -> Iterator[Finding]:
@@ -96,7 +100,17 @@ def _sampled(data_set: DataSet, root: Path, keys: Sequence[str]) -> Iterator[Fin
 
 
 def _source(path: str) -> str | bytes:
-    fetched = fetch(path) if is_url(path) else path
+    """Return a file's bytes, so that it is read once for its header and its pixels.
+
+    What is no file, or unusually large, stays a path: the core looks at it before it reads.
+    """
+    if not is_url(path):
+        with suppress(OSError):
+            facts = Path(path).stat()
+            if stat.S_ISREG(facts.st_mode) and facts.st_size <= _USUAL_BYTES:
+                return Path(path).read_bytes()
+        return path
+    fetched = fetch(path)
     if isinstance(fetched, ImageStatus):
         raise fetched.error()
     return fetched

@@ -21,6 +21,7 @@ from chammi_fast.errors import (
     ChammiFastError,
     CorruptError,
     DecodeError,
+    FileReadError,
     LimitError,
     TapeShapeError,
     UnsupportedFormatError,
@@ -53,8 +54,11 @@ def decode_planes(source: _Source, channel_width: int, pixel_limit: int, refusal
 
 
 def _decode(source: _Source, refusal: DecodeError, read: Callable[[Any], _Samples]) -> _Samples:
-    if not _is_tiff(source):
-        raise refusal
+    try:
+        if not _is_tiff(source):
+            raise refusal
+    except OSError as error:
+        raise _unread(error, refusal) from None
     try:
         tifffile = importlib.import_module("tifffile")
         importlib.import_module("imagecodecs")
@@ -78,6 +82,11 @@ def _decode(source: _Source, refusal: DecodeError, read: Callable[[Any], _Sample
     return samples
 
 
+def _unread(error: OSError, refusal: DecodeError) -> FileReadError:
+    """Say what became of a file since the core read it."""
+    return FileReadError(refusal.path, None, f"the file can no longer be read: {error.strerror or error}")
+
+
 def _is_tiff(source: _Source) -> bool:
     if isinstance(source, bytes):
         head = source[:4]
@@ -90,6 +99,8 @@ def _is_tiff(source: _Source) -> bool:
 def _translate(error: Exception, refusal: DecodeError) -> NoReturn:
     if isinstance(error, MemoryError):
         raise LimitError(refusal.path, None, "there is not enough memory for the image") from None
+    if isinstance(error, OSError) and error.errno is not None:  # the system's; others say so of content
+        raise _unread(error, refusal) from None
     words = " ".join(str(error).split())
     absent = isinstance(error, ValueError) and ("support" in words or "requires" in words)
     if absent or isinstance(error, NotImplementedError | ImportError):

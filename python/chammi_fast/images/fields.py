@@ -39,7 +39,9 @@ def load_crops(field: Field, crops: CropSettings, preprocess: Preprocess, *, thr
     Returns
     -------
     A batch with a row and a status for each cell; nothing is raised for files that are missing or broken, channels that
-    differ in size or type, or cells outside the field.
+    differ in size or type, or cells outside the field. Where mean and std do not say how many channels there are, and a
+    file names more than is affordable (with 8 GiB for the batch), or memory is short, all cells fail with the code
+    "limit" and the array has no channels.
     """
     return _only(_batches(iter([field]), _options(crops, preprocess, max(len(field.centres_px), 1), threads), 0))
 
@@ -124,16 +126,17 @@ def _batches(fields: Iterator[Field], options: CropOptions, look_ahead: int) -> 
         number = 0
         feed()
         while (loaded := stream.next()) is not None:
-            field, last = waiting[0], loaded["last"]
+            field, first, last = waiting[0], loaded["first"], loaded["last"]
             if last:
                 waiting.popleft()
                 feed()
-            if loaded["field"] is None or loaded["field"][0] != "unsupported":
-                batch = _batch(loaded, field, number)
-                del loaded
+            batch = _batch(loaded, field, number)
+            del loaded
+            unsupported = batch.field_status.code == "unsupported"
+            if not unsupported:
                 yield batch
-                del batch  # or the caller's batch would be kept while the next one is waited for
-            elif loaded["first"] == 0:
+            del batch  # or the caller's batch would be kept while the next one is waited for
+            if unsupported and first == 0:
                 yield from _read_otherwise(field, number, options)
             number += last
     finally:
@@ -142,24 +145,35 @@ def _batches(fields: Iterator[Field], options: CropOptions, look_ahead: int) -> 
 
 def _read_otherwise(field: Field, number: int, options: CropOptions) -> Iterator[CropBatch]:
     """Yield the batches of a field whose files the core does not read, by other means."""
-    samples: list[Channel] = []
-    failed: ImageStatus | None = None
-    for place, channel in enumerate(field.channels):
-        found = channel if isinstance(channel, np.ndarray) else _read(channel, field.name(place))
-        if isinstance(found, ImageStatus):
-            failed = found
-            break
-        samples.append(found)
-    if failed is not None:  # as many channels and cells as there should be, all without pixels
-        samples = [np.empty((1, 1), np.uint8)] * len(field.channels)
+    found = _read_all(field)
+    failed = found if isinstance(found, ImageStatus) else None
+    # As many channels and cells as there should be, where they have no pixels.
+    nothing: list[Channel] = [np.empty((1, 1), np.uint8)] * len(field.channels)
+    samples = nothing if isinstance(found, ImageStatus) else found
     stream = _core.Crops({**options, "look_ahead": 1})
     try:
         _push(stream, replace(field, channels=samples), options)
+        del found, samples  # the stream has what it needs of them
         while (loaded := stream.next()) is not None:
             batch = _batch(loaded, field, number)
-            yield batch if failed is None else _without_pixels(batch, failed)
+            del loaded
+            if failed is not None:
+                batch = _without_pixels(batch, failed)
+            yield batch
+            del batch  # as for other fields
     finally:
         stream.close()
+
+
+def _read_all(field: Field) -> list[Channel] | ImageStatus:
+    """Return a field's channels, or what became of the first one that cannot be read."""
+    samples: list[Channel] = []
+    for place, channel in enumerate(field.channels):
+        found = channel if isinstance(channel, np.ndarray) else _read(channel, field.name(place))
+        if isinstance(found, ImageStatus):
+            return found
+        samples.append(found)
+    return samples
 
 
 def _read(source: Source, name: str) -> NDArray[Any] | ImageStatus:

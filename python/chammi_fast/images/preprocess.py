@@ -14,7 +14,8 @@ class Preprocess:
     """How the planes of an image become network input.
 
     Planes are scaled to [0, 1], resized, cropped and normalised, in this order, as torchvision's
-    ``Resize(size, antialias=True)``, ``CenterCrop(size)`` and ``Normalize(mean, std)`` do.
+    ``Resize(size, antialias=True)``, ``CenterCrop(size)`` and ``Normalize(mean, std)`` do. An image of floats that has
+    NaN or an infinity where the output depends on it is corrupt, and so is one that becomes infinite in float32.
 
     Attributes
     ----------
