@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from chammi_fast.table import EMBEDDING_COLUMN, KEY_COLUMN, part_paths
 from chammi_fast.urls import as_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import anndata
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 BATCH_ROWS = 8192
 # Parquet is read in pieces of this size, so that a part's compressed column is never in memory as a whole.
 _READ_BYTES = 4 << 20
+
+Item = TypeVar("Item")
 
 
 def feature_names(size: int) -> list[str]:
@@ -269,3 +272,13 @@ def _read(path: Path, columns: list[str], rows: int) -> Iterator[pa.Table]:
         # One thread: a batch's columns are few, and the embedding is one of them.
         for batch in file.iter_batches(rows, columns=columns, use_threads=False):
             yield pa.Table.from_batches([batch])
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items, such as batches of a table, while a thread already reads the next."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="chammi-fast-read") as pool:
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc]

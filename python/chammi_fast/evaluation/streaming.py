@@ -6,13 +6,13 @@ numbers, so merging the blocks' answers gives the neighbours, and settles the ti
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from chammi_fast.embedding_table import ahead
 from chammi_fast.evaluation.exact_search import threads as faiss_threads
 from chammi_fast.evaluation.neighbours import NONE, Found, Grouped, References, nearest, nearest_in_other_groups
 from chammi_fast.evaluation.space import Space
@@ -79,9 +79,6 @@ class Here:
 def search_here(quest: Quest, done: Callable[[int], None] = unwatched) -> Found:
     """Find the nearest rows of all parts in this process."""
     return quest.search(range(len(quest.part_sizes())), done=done)
-
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -193,13 +190,3 @@ def nearest_of_block(space: Space, block: Block, groups: np.ndarray | None, k: i
     if groups is None or block.groups is None or not np.isin(block.groups, groups).any():
         return nearest(space, queries, References.of(space, references, k), k)
     return nearest_in_other_groups(space, Grouped(queries, groups), Grouped(references, block.groups), k)
-
-
-def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield items while a thread makes the next."""
-    iterator = iter(items)
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, iterator, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, iterator, None)
-            yield item

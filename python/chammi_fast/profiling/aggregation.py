@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from chammi_fast.embedding_table import feature_names, vectors
+from chammi_fast.embedding_table import ahead, feature_names, vectors
 from chammi_fast.errors import ProfileError
 from chammi_fast.images.cpus import usable_cpus
 from chammi_fast.profiling.grouping import Grouping, survey
@@ -31,8 +31,6 @@ MAD_SCALE = 1.4826  # of a normal distribution: its standard deviation over its 
 _BATCH_ROWS = 4096
 _SURVEY_ROWS = 65536
 _COLUMNS_AT_ONCE = 64  # so that a block of a well's cells stays in a cache while it is sorted
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -207,13 +205,3 @@ def _robust(ordered: np.ndarray) -> np.ndarray:
 
 
 _MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"median": _median, "robust": _robust}
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield what an iterator gives while a thread already fetches the next."""
-    end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="chammi-fast-read") as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]
