@@ -70,6 +70,7 @@ def main() -> None:
     record = {
         "data": {"images_per_data_set": options.images, "seed": DATA_SEED},
         "changes": [*CHANGES, f"epochs={options.epochs}"],
+        "schedule_as_published": load_recipe("hypernet-finetuned", as_published=True).schedule,
         "threads": torch.get_num_threads(),
         "versions": {name: metadata.version(name) for name in ("chammi-fast", "torch", "timm")},
         "strategies": table,
