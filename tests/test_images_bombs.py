@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import imagecodecs
@@ -159,35 +160,71 @@ def test_tiles_that_hold_far_more_than_their_image() -> None:
     assert probe(tiled(1, 5000, 512)).tile == (512, 512)
 
 
-def small_pages(count: int, side: int) -> bytes:
-    """Make a stack of pages of 10 x 10 pixels, each in a tile of its own of that side."""
-    packed = zlib.compress(bytes(side * side), 9)
-    tags = gray(10, 10, compression=(3, 1, 8))
+def tile_tags(side: int, packed: int, at: int, **other: tuple[int, int, int]) -> dict[int, tuple[int, int, int]]:
+    """Make the tags of a page of 10 x 10 pixels in one tile of that side, deflated unless `other` says so."""
+    tags = gray(10, 10, **({"compression": (3, 1, 8)} | other))
     del tags[273], tags[279]
-    tags |= {322: (4, 1, side), 323: (4, 1, side), 325: (4, 1, len(packed))}
-    start, each = 8 + count * len(packed), len(directory(tags | {324: (4, 1, 0)}))
-    links = [*(start + (i + 1) * each for i in range(count - 1)), 0]
-    places = [8 + i * len(packed) for i in range(count)]
-    made = [directory(tags | {324: (4, 1, at)}, link) for at, link in zip(places, links, strict=True)]
-    return tiff(packed * count, *made)
+    return tags | {322: (4, 1, side), 323: (4, 1, side), 324: (4, 1, at), 325: (4, 1, packed)}
+
+
+def small_pages(packed: list[bytes], side: int) -> bytes:
+    """Make a stack of pages of 10 x 10 pixels, each in a tile of its own of that side."""
+    places = list(accumulate(map(len, packed), initial=8))
+    each = len(directory(tile_tags(side, 0, 0)))
+    links = [*(places[-1] + (i + 1) * each for i in range(len(packed) - 1)), 0]
+    made = [
+        directory(tile_tags(side, len(tile), at), link) for tile, at, link in zip(packed, places, links, strict=False)
+    ]
+    return tiff(b"".join(packed), *made)
 
 
 def test_stacks_of_small_pages_in_large_tiles_are_sound_however_long_they_are() -> None:
-    assert read_planes(small_pages(1400, 512)).shape == (1400, 10, 10)
+    blank = zlib.compress(bytes(512 * 512), 9)
+    assert read_planes(small_pages([blank] * 1400, 512)).shape == (1400, 10, 10)
+
+
+def test_what_small_pages_have_outside_the_image_may_be_as_long_as_it_is() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 128, 128), np.uint8)
+    tiles = [zlib.compress(tile.tobytes()) for tile in noise]
+    np.testing.assert_array_equal(read_planes(small_pages(tiles, 128)), noise[:, :10, :10])
 
 
 def test_pages_that_share_a_tile_are_not_worth_any_amount_of_work() -> None:
     packed = zlib.compress(bytes(2**20), 9)
-    tags = gray(10, 10, compression=(3, 1, 8))
-    del tags[273], tags[279]
-    tags |= {322: (4, 1, 1024), 323: (4, 1, 1024), 324: (4, 1, 8), 325: (4, 1, len(packed))}
-    data = pages(packed, 10_000, tags)
+    data = pages(packed, 10_000, tile_tags(1024, len(packed), 8))
     with pytest.raises(LimitError, match="tiles of 1024 x 1024 pixels hold far more than their image") as error:
         read_planes(data, pixel_limit=2**20)
     at = error.value.byte_offset
     assert at is not None
     assert struct.unpack_from("<HHI", data, at - 8) == (324, 4, 1)  # the entry that lists the tiles, of a later page
-    assert at > 8 + len(packed) + 50 * len(directory(tags))
+    assert at > 8 + len(packed) + 50 * len(directory(tile_tags(1024, 0, 0)))
+
+
+@pytest.mark.parametrize("name", ["none", "deflate"])
+def test_pages_that_share_a_tile_of_noise_may_not_decode_it_again_and_again(name: str) -> None:
+    code, encode = CODECS[name]
+    packed = bytes(encode(np.random.default_rng(0).bytes(256 * 256)))
+
+    def sharing(count: int) -> bytes:
+        return pages(packed, count, tile_tags(256, len(packed), 8, compression=(3, 1, code)))
+
+    with pytest.raises(CorruptError, match="tile 0 shares too many bytes"):
+        read_planes(sharing(600))
+    assert read_planes(sharing(1)).shape == (1, 10, 10)
+
+
+@pytest.mark.parametrize("name", ["deflate", "zstd"])
+def test_tiles_are_not_filled_up_as_last_strips_are(name: str) -> None:
+    code, encode = CODECS[name]
+    side, little = 4096, 2**26
+    for more in (24, little, little + 1):
+        packed = bytes(encode(bytes(side * side + more)))
+        data = pages(packed, 1, tile_tags(side, len(packed), 8, compression=(3, 1, code)))
+        if more <= little:
+            assert not read_image(data).any()
+        else:
+            with pytest.raises(CorruptError, match="tile 0 is broken or too long"):
+                read_image(data)
 
 
 RAW = bytes(range(240)) * 2

@@ -84,17 +84,19 @@ UnpackResult unpack(Compression compression, ConstBytes packed, Bytes out, Works
     return {};
 }
 
-// Some writers fill up the last strip to the height of the others. Codecs that check their streams need room for all of
-// it, which is then `work.unpacked`; where `out` is the start of that, it moves there.
-UnpackResult unpack_excess(Source& source, Compression compression, ConstBytes packed, Bytes out,
-                           Workspace& work) noexcept {
+// Some writers fill up the last strip to the height of the others; tiles are whole already. Codecs that check their
+// streams need room for all of it, which is then `work.unpacked`; where `out` is the start of that, it moves there.
+UnpackResult unpack_excess(Source& source, const Page& page, ConstBytes packed, Bytes out, Workspace& work) noexcept {
+    constexpr std::uint64_t little = std::uint64_t{1} << 26U;
+    const Compression compression = page.info.compression;
     const UnpackResult result = unpack(compression, packed, out, work);
     if (result.outcome != Unpacked::overflow) {
         return result;
     }
     const std::size_t length = out.size();
     const bool staged = out.data() == work.unpacked.data();
-    const std::uint64_t room = std::min(source.excess_left, (std::uint64_t{1} << 26U) + 3 * std::uint64_t{length});
+    const std::uint64_t filled = page.tiled() ? 0 : 3 * std::uint64_t{length};
+    const std::uint64_t room = std::min(source.excess_left, little + filled);
     if (!work.unpacked.resize(length + room)) {
         return {Unpacked::no_memory, 0};
     }
@@ -109,10 +111,11 @@ UnpackResult unpack_excess(Source& source, Compression compression, ConstBytes p
     return {Unpacked::complete, length};
 }
 
-// Takes what is longer than its pixels are worth from what may still be read.
-bool afford(Source& source, std::uint64_t packed, std::uint64_t needed) noexcept {
+// Takes what is longer than its `pixels` bytes in the image are worth from what may still be read. What lies outside
+// is not worth any: a file whose segments are its own has enough for it.
+bool afford(Source& source, std::uint64_t packed, std::uint64_t pixels) noexcept {
     constexpr std::uint64_t frame = 64;  // headers and checksums of any codec
-    const std::uint64_t fair = 2 * needed + frame;
+    const std::uint64_t fair = 2 * pixels + frame;
     const std::uint64_t more = packed > fair ? packed - fair : 0;
     const bool affordable = more <= source.packed_left;
     source.packed_left -= affordable ? more : 0;
@@ -142,13 +145,20 @@ Status judge(const Page& page, const Segment& segment, const UnpackResult& resul
                  "the compressed data of TIFF tile {} is broken or too long");
 }
 
-Status read_segment(Source& source, const Page& page, Segment& segment, std::uint64_t needed, Bytes out,
+// How many bytes of a segment there must be, and how many of them are the image's.
+struct Worth {
+    std::uint64_t needed = 0;
+    std::uint64_t pixels = 0;
+};
+
+Status read_segment(Source& source, const Page& page, Segment& segment, const Worth& worth, Bytes out,
                     Workspace& work) noexcept {
     const Compression compression = page.info.compression;
+    const std::uint64_t needed = worth.needed;
     if (compression == Compression::none && segment.packed.size() > needed) {
         segment.packed = segment.packed.first(needed);
     }
-    if (!afford(source, segment.packed.size(), needed)) {
+    if (!afford(source, segment.packed.size(), worth.pixels)) {
         return blame(page, segment, Code::corrupt, "TIFF strip {} shares too many bytes with others",
                      "TIFF tile {} shares too many bytes with others");
     }
@@ -163,7 +173,7 @@ Status read_segment(Source& source, const Page& page, Segment& segment, std::uin
         return failure(Code::unsupported, "TIFF with LZW of the kind used before 1992 is not supported",
                        segment.offset);
     }
-    return judge(page, segment, unpack_excess(source, compression, segment.packed, out, work), needed);
+    return judge(page, segment, unpack_excess(source, page, segment.packed, out, work), needed);
 }
 
 // Makes native samples of unpacked rows, in their place.
@@ -228,7 +238,7 @@ Status decode_direct(Source& source, const Page& page, const Place& place, Segme
     const Bytes rows = out.subspan(place.top * geometry.row, place.rows * geometry.row);
     Status status = find_segment(source.in, page, rows.size(), segment);
     if (status.ok()) {
-        status = read_segment(source, page, segment, rows.size(), rows, work);
+        status = read_segment(source, page, segment, {rows.size(), rows.size()}, rows, work);
     }
     return status.ok() ? finish_rows(page, geometry, rows, work) : status;
 }
@@ -243,7 +253,9 @@ Status decode_staged(Source& source, const Page& page, const Place& place, Segme
         status = out_of_memory();
     }
     if (status.ok()) {
-        status = read_segment(source, page, segment, needed, work.unpacked.bytes(), work);
+        const std::uint64_t bits = place.columns * geometry.samples * page.info.bits;
+        const Worth worth{needed, (bits + 7) / 8 * place.rows};
+        status = read_segment(source, page, segment, worth, work.unpacked.bytes(), work);
     }
     if (status.ok()) {
         status = finish_rows(page, geometry, work.unpacked.bytes().first(geometry.stored_row * place.rows), work);
