@@ -185,6 +185,8 @@ def test_transparent_colours_of_the_wrong_checksum() -> None:
     at = good.index(b"tRNS") + 4
     with pytest.raises(CorruptError, match="checksum"):
         read_image(good[:at] + b"\x01" + good[at + 1 :])
+    useless = write_png_of(image, 2, 8, chunks=[(b"tRNS", bytes(5))])
+    np.testing.assert_array_equal(read_image(useless[:at] + b"\x01" + useless[at + 1 :]), image)
 
 
 def interlaced_file(stream: bytes) -> bytes:

@@ -80,11 +80,14 @@ Status take_palette(const Chunk& chunk, Expansion& expansion) noexcept {
 
 // As libpng: a chunk that does not fit, or stands before the palette that it is for, is ignored. Of two that fit,
 // libpng takes the first and others the last.
-Status take_transparency(const Chunk& chunk, unsigned colour, Expansion& expansion) noexcept {
+Status take_transparency(ConstBytes in, const Chunk& chunk, unsigned colour, Expansion& expansion) noexcept {
     const std::size_t length = chunk.data.size();
     const bool fits = colour == 3 ? length != 0 && length <= expansion.colours : length == 6;
     if (!fits) {
         return success();
+    }
+    if (const Status status = check_sum(in, chunk); !status.ok()) {
+        return status;
     }
     if (expansion.given == 4) {
         return failure(Code::corrupt, "the PNG has a second transparency chunk, of {} bytes", chunk.offset)
@@ -122,8 +125,7 @@ Status read_colours(ConstBytes in, std::uint64_t offset, Header& header) noexcep
             status = take_palette(chunk, expansion);
         }
         if (status.ok() && chunk.type == trns) {
-            status = check_sum(in, chunk);
-            status = status.ok() ? take_transparency(chunk, header.colour, expansion) : status;
+            status = take_transparency(in, chunk, header.colour, expansion);
         }
         if (!status.ok()) {
             return status;

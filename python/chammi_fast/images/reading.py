@@ -3,12 +3,12 @@
 PNG is expanded as libpng does it: a palette gives colours, with alpha where some are transparent; RGB with a
 transparent colour gets an alpha; 1, 2 and 4 bits of gray become 0..255; a transparent gray is ignored. So are colours
 of a palette beyond those that its indices can name, and a chunk of transparency that is longer than the palette, of
-another length than one colour takes, or before the palette. An index without a colour is refused. TIFF palettes give
-indices; 1 bit becomes 0 and 255; 9 to 15 bits stay what they are, in uint16; 1- and 8-bit TIFF where 0 is white is
-inverted; all samples of a TIFF are kept. Orientation tags are ignored. What a strip or tile of a TIFF holds behind the
-pixels of the image is ignored, be it decoded or not, once all checks of the codec were passed; a PNG that holds more
-pixels than its size is refused. With the extra [formats], tifffile and imagecodecs decode the TIFFs that the core does
-not.
+another length than one colour takes, or before the palette. An index without a colour is refused, and so is a second
+chunk of transparency that would do. TIFF palettes give indices; 1 bit becomes 0 and 255; 9 to 15 bits stay what they
+are, in uint16; 1- and 8-bit TIFF where 0 is white is inverted; all samples of a TIFF are kept. Orientation tags are
+ignored. What a strip or tile of a TIFF holds behind the pixels of the image is ignored, be it decoded or not, once all
+checks of the codec were passed; a PNG that holds more pixels than its size is refused. With the extra [formats],
+tifffile and imagecodecs decode the TIFFs that the core does not.
 """
 
 from __future__ import annotations
