@@ -51,6 +51,27 @@ def test_pixels_that_nothing_depends_on_may_be_anything() -> None:
     assert codes == ["ok", "corrupt"]
 
 
+@pytest.mark.parametrize("shape", [(24, 72), (72, 24), (27, 45), (45, 27), (16, 50), (9, 21)])
+@pytest.mark.parametrize("how", [Preprocess(8), Preprocess(5), Preprocess(3), Preprocess(16)])
+def test_columns_and_rows_may_be_anything_where_no_output_changes_with_them(
+    shape: tuple[int, int], how: Preprocess
+) -> None:
+    sound = np.random.default_rng(0).random(shape, np.float32)
+
+    def load(image: Any) -> Any:
+        file = io.BytesIO()
+        tifffile.imwrite(file, image, photometric="minisblack")
+        return load_batch([file.getvalue()], None, how)
+
+    for axis in (0, 1):
+        for place in range(shape[axis]):
+            line = (slice(None),) * axis + (place,)
+            other, bad = sound.copy(), sound.copy()
+            other[line], bad[line] = 1e6, np.nan
+            depends = not np.array_equal(load(other).images, load(sound).images)
+            assert load(bad).status[0].code == ("corrupt" if depends else "ok"), (axis, place)
+
+
 def test_masks_are_part_of_it_where_they_are_applied() -> None:
     def codes(mask: float, pixel: float) -> list[str]:
         stack = np.ones((2, SIDE, SIDE), np.float32)

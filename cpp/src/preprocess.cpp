@@ -107,18 +107,28 @@ struct Weights {
     AxisWeights x;
 };
 
+// Rows up to the last one that has a weight: what lies behind may be anything, and be no number.
+std::size_t taps_of(const float* weights, std::int32_t taps) noexcept {
+    while (taps > 1 && weights[taps - 1] == 0.0F) {
+        --taps;
+    }
+    return static_cast<std::size_t>(taps);
+}
+
 template <typename T>
 void resize_plane(const Plane<T>& plane, const Weights& weights, const Affine& affine, float* row, float* out,
                   std::uint64_t out_stride) noexcept {
     const auto blend = Steps<T>::blend();
     const auto stretch = kernels().stretch;
     const AxisView& rows = weights.y.view;
-    const auto taps = static_cast<std::size_t>(rows.taps);
-    const auto columns = static_cast<std::size_t>(weights.x.high - weights.x.low);
+    const auto columns = static_cast<std::size_t>(weights.x.end - weights.x.low);
+    float* const used = row + columns;
     for (std::int32_t i = 0; i < rows.outputs; ++i) {
         const auto top = static_cast<std::uint64_t>(weights.y.low) + static_cast<std::uint64_t>(rows.start[i]);
         const T* from = plane.data + top * plane.row_stride + weights.x.low;
-        blend(from, plane.row_stride, rows.weights + static_cast<std::size_t>(i) * taps, taps, columns, row);
+        const float* shares = rows.weights + std::ptrdiff_t{i} * rows.taps;
+        blend(from, plane.row_stride, shares, taps_of(shares, rows.taps), columns, row);
+        std::fill(used, row + (weights.x.high - weights.x.low), 0.0F);  // what weighs nothing may be no number
         stretch(row, weights.x.view, affine.gain, affine.bias, out);
         out += out_stride;
     }

@@ -38,6 +38,15 @@ class Triangle {
         return reach;
     }
 
+    // Where a reach ends without the pixels behind, which weigh nothing.
+    [[nodiscard]] std::int64_t end_of_weights(const Reach<Real>& reach) const noexcept {
+        std::int64_t end = reach.end;
+        while (end - reach.begin > 1 && weight(reach, end - 1) == 0) {
+            --end;
+        }
+        return end;
+    }
+
     [[nodiscard]] Real weight(const Reach<Real>& reach, std::int64_t input) const noexcept {
         const Real distance = std::fabs((static_cast<Real>(input) - reach.centre + half) * inverse_);
         return std::max(Real{1} - distance, Real{0});
@@ -56,16 +65,18 @@ struct Extent {
     std::int64_t taps = 1;
     std::int64_t low = 0;
     std::int64_t high = 0;
+    std::int64_t end = 0;
 };
 
 template <typename Real>
 Extent measure(const AxisPlan& plan, const Triangle<Real>& triangle) noexcept {
-    Extent extent{1, plan.input, 0};
+    Extent extent{1, plan.input, 0, 0};
     for (std::uint64_t i = 0; i < plan.outputs; ++i) {
         const Reach<Real> reach = triangle.reach(plan.first + i);
         extent.taps = std::max(extent.taps, reach.end - reach.begin);
         extent.low = std::min(extent.low, reach.begin);
         extent.high = std::max(extent.high, reach.end);
+        extent.end = std::max(extent.end, triangle.end_of_weights(reach));
     }
     return extent;
 }
@@ -102,6 +113,7 @@ bool plan_with(const AxisPlan& plan, WeightOrder order, Buffer& storage, AxisWei
     weights.view = {starts, values, static_cast<std::int32_t>(outputs), static_cast<std::int32_t>(taps)};
     weights.low = static_cast<std::int32_t>(extent.low);
     weights.high = static_cast<std::int32_t>(extent.high);
+    weights.end = static_cast<std::int32_t>(extent.end);
     return true;
 }
 

@@ -29,6 +29,7 @@ struct AxisWeights {
     AxisView view;
     std::int32_t low = 0;   // inputs used: from low
     std::int32_t high = 0;  // ... to before high
+    std::int32_t end = 0;   // ... of which those from here on weigh nothing
 };
 
 /// Computes an axis into `storage`. Starts are relative to `low`. False where memory is short.
