@@ -132,8 +132,9 @@ class BatchStream::Work {
         open_slots(1);
         crew_.tell_threads();
         ++waiting_;
-        const bool ready = crew_.await_result(
-            lock, patience, [this] { return over() || (!slots_.empty() && slots_.front()->unfinished == 0); });
+        const bool ready = crew_.await_result(lock, patience, [this] {
+            return taken_ == batches_ || (!slots_.empty() && slots_.front()->unfinished == 0);
+        });
         --waiting_;
         if (over()) {
             return Next::finished;

@@ -39,6 +39,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
         for (Buffer& spare : spare_) {
             spare.trim(lent_.worth(2));
         }
+        std::erase_if(spare_, [](const Buffer& spare) { return spare.capacity() == 0; });  // full ones come first
         if (spare_.empty()) {
             return {};
         }

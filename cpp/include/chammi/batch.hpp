@@ -28,8 +28,10 @@ struct BatchPlan {
     Limits limits;
 };
 
-/// One image must not decide on more memory for its batch than this: with the default limit 8 GiB.
+/// Whether a batch may be of so many images like this frame where its size was not asked for: with the default limit,
+/// up to 8 GiB of float32.
 bool is_affordable(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept;
+/// One image must not decide on more memory for its batch than is affordable.
 Status check_batch(const Frame& frame, std::uint64_t images, const Limits& limits) noexcept;
 
 /// A finished batch: float32 (statuses.size(), channels, height, width), without channels where no image gave their
