@@ -15,6 +15,7 @@ from cell_crops import CROP, KEPT, number_of, numbered
 from chammi_fast.errors import TapeShapeError
 from chammi_fast.images import CropSettings, Field, Preprocess, cut_crops, load_crops, stream_crops
 from image_files import gray_tags, write_tiff
+from test_images_fallback import encode
 
 
 def test_a_cell_outside_its_field_is_a_status() -> None:
@@ -110,7 +111,28 @@ def test_a_file_does_not_decide_on_more_memory_than_there_is(cells: int) -> None
     assert all(status.ok for status in sound.status)
     batch = load_crops(fields[0], CropSettings(), Preprocess(224))
     assert (batch.images.shape, batch.status[-1].code) == ((cells, 0, 224, 224), "limit")
-    assert cut_crops(fields[0], CropSettings(16384)).images.shape == (cells, 0, 16384, 16384)
+    cut = cut_crops(fields[0], CropSettings(16384))
+    assert cut.images.shape == (cells, 0, 16384, 16384)
+    assert cut.status[0].cause.endswith("cut fewer at once")  # there are no mean and std to give
+
+
+def test_a_file_of_a_rare_kind_does_not_either() -> None:
+    pytest.importorskip("imagecodecs")
+    many = encode(np.zeros((9, 8, 8), np.uint8), "lzma")
+    (status,) = cut_crops(Field([many], np.zeros((1, 2))), CropSettings(16384)).status
+    assert "1 crops of 9 channels, as this file has, are too much" in status.cause
+
+
+def test_who_names_the_channels_decides_on_the_memory() -> None:
+    """More than can be addressed, so that trying is what fails."""
+    plane, centres = np.zeros((8, 8), np.uint8), np.zeros((220_000, 2))
+    file = write_tiff([bytes(64)], gray_tags(8, 8))
+    for channels in ([plane] * 5, [np.stack([plane] * 5)], [file] * 5):
+        batch = cut_crops(Field(channels, centres), CropSettings(16384))
+        assert batch.field_status.ok
+        assert batch.status[0].code == "limit"
+        assert "memory" in batch.status[0].cause
+        assert "too much" not in batch.status[0].cause
 
 
 @pytest.mark.parametrize("wider", ["uint16", "uint32", "float32"])

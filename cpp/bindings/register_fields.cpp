@@ -127,6 +127,7 @@ CropPlan plan_from(const py::dict& options) {
     plan.batch_size = options["batch_size"].cast<std::uint64_t>();
     plan.threads = options["threads"].cast<std::uint32_t>();
     plan.look_ahead = options["look_ahead"].cast<std::uint32_t>();
+    plan.decoded = options["decoded"].cast<bool>();
     plan.limits.pixels = options["pixel_limit"].cast<std::uint64_t>();
     constexpr std::uint32_t most = 16384;
     if (plan.crops.size < 1 || plan.crops.size > most) {

@@ -89,11 +89,11 @@ class CropStream::Work {
         }
         open_slots(1);
         crew_.tell_threads();
-        crew_.await_result(lock, patience, [this] { return front_is_complete(); });
+        const bool ready = crew_.await_result(lock, patience, [this] { return front_is_complete(); });
         if (crew_.stopped() || jobs_.empty()) {
             return Next::finished;
         }
-        if (!front_is_complete()) {
+        if (!ready) {
             return Next::pending;
         }
         take_front(batch);
@@ -220,6 +220,13 @@ class CropStream::Work {
         return raw() && job.field.status().ok() ? job.field.planes().type : SampleType::f32;
     }
 
+    // Whether the number of channels is that of a file, and nobody asked for so many.
+    [[nodiscard]] bool is_channels_of_file(const Job& job) const noexcept {
+        const std::vector<FieldSource>& sources = job.plan.sources;
+        return plan_.channels == 0 && sources.size() == 1 && job.field.status().ok() &&
+               (plan_.decoded || !sources.front().planes.has_value());
+    }
+
     // A field that failed has the channels that it should have. Where the batch cannot be had, its cells fail and it
     // has no channels.
     void frame(const Job& job, Slot& slot) const noexcept {
@@ -228,10 +235,12 @@ class CropStream::Work {
         const std::uint32_t side = raw() || plan_.how.size == 0 ? plan_.crops.size : plan_.how.size;
         slot.frame = {job.field.status().ok() ? job.field.planes().channels : expected, side, side};
         Status status;
-        if (plan_.channels == 0 && !is_affordable(slot.frame, slot.cells, plan_.limits)) {
+        if (is_channels_of_file(job) && !is_affordable(slot.frame, slot.cells, plan_.limits)) {
             status = failure(Code::limit,
-                             "{} crops of {} channels, as this field has, are too much for one batch: give mean and "
-                             "std, or load fewer at once")
+                             raw() ? "{} crops of {} channels, as this file has, are too much for one batch: cut fewer "
+                                     "at once"
+                                   : "{} crops of {} channels, as this file has, are too much for one batch: give mean "
+                                     "and std, or load fewer at once")
                          .with(static_cast<std::int64_t>(slot.cells), slot.frame.channels);
         } else {
             slot.buffer = lend(job, slot);

@@ -48,7 +48,7 @@ class Stream:
     def close(self) -> None: ...
 
 # How fields become crops; see chammi_fast.images.CropSettings. Scale "none" keeps samples as they are; a size of 0
-# keeps that of the crops, 0 channels are those of each field.
+# keeps that of the crops, 0 channels are those of each field. Arrays are `decoded` where they come from files.
 class CropOptions(TypedDict):
     crop_size: int
     edge: str
@@ -64,6 +64,7 @@ class CropOptions(TypedDict):
     batch_size: int
     threads: int
     look_ahead: int
+    decoded: bool
     pixel_limit: int
 
 # A batch of one field: statuses of None mean that all is well; the culprit is the source that `field` is about, or the

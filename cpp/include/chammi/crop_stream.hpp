@@ -19,15 +19,16 @@ struct CropPlan {
     Preprocess how;  // its spans view `mean` and `deviation` once the stream is made
     std::vector<float> mean;
     std::vector<float> deviation;
-    std::uint32_t channels = 0;    // 0: those of each field, as far as a batch of them is affordable
+    std::uint32_t channels = 0;    // 0: those of each field; of a single file's, as many as a batch can afford
     std::uint64_t batch_size = 1;  // crops; the last batch of a field may be smaller
     std::uint32_t threads = 1;
     std::uint32_t look_ahead = 0;  // batches prepared beyond the one that was handed out last
+    bool decoded = false;          // planes in memory are those of a file, which decided on their number
     Limits limits;
 };
 
-/// Crops of one field: (statuses.size(), channels, height, width) of `type`, without channels where a file names too
-/// many for a batch or memory is short. A field has at least one batch, which is empty where it has no cells.
+/// Crops of one field: (statuses.size(), channels, height, width) of `type`, without channels where a single file has
+/// too many for a batch or memory is short. A field has at least one batch, which is empty where it has no cells.
 struct LoadedCrops {
     std::shared_ptr<Buffer> images;  // null where not even an empty batch could be had
     Frame frame;

@@ -40,7 +40,7 @@ def load_crops(field: Field, crops: CropSettings, preprocess: Preprocess, *, thr
     -------
     A batch with a row and a status for each cell; nothing is raised for files that are missing or broken, channels that
     differ in size or type, or cells outside the field. Where mean and std do not say how many channels there are, and a
-    file names more than is affordable (with 8 GiB for the batch), or memory is short, all cells fail with the code
+    single file has more than is affordable (with 8 GiB for the batch), or memory is short, all cells fail with the code
     "limit" and the array has no channels.
     """
     return _only(_batches(iter([field]), _options(crops, preprocess, max(len(field.centres_px), 1), threads), 0))
@@ -109,6 +109,7 @@ def _options(
         "batch_size": batch_size,
         "threads": threads or usable_cpus(),
         "look_ahead": look_ahead,
+        "decoded": False,
         "pixel_limit": PIXEL_LIMIT,
     }
 
@@ -150,7 +151,7 @@ def _read_otherwise(field: Field, number: int, options: CropOptions) -> Iterator
     # As many channels and cells as there should be, where they have no pixels.
     nothing: list[Channel] = [np.empty((1, 1), np.uint8)] * len(field.channels)
     samples = nothing if isinstance(found, ImageStatus) else found
-    stream = _core.Crops({**options, "look_ahead": 1})
+    stream = _core.Crops({**options, "look_ahead": 1, "decoded": True})
     try:
         _push(stream, replace(field, channels=samples), options)
         del found, samples  # the stream has what it needs of them
