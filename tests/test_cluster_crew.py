@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import chammi_fast
-from chammi_fast.cluster.crew import FAULTS, Crew
+from chammi_fast.cluster.crew import FAULTS, LOSSES, Crew
 from chammi_fast.cluster.hands import Hand, Share
 from chammi_fast.cluster.worker import Place
 from chammi_fast.embedding.settings import EmbedSettings
@@ -96,6 +96,16 @@ def test_workers_of_a_lost_node_are_no_faults() -> None:
     job: Any = object()
     lost = "A" * (FAULTS + 2)
     assert crew_of(StandIn({"A": False, "B": True}), job, lost + "B").open(job) is OPENED
+
+
+def test_nodes_that_are_lost_for_ever_end_the_run() -> None:
+    job: Any = object()
+    told: list[str] = []
+    crew = crew_of(StandIn({"A": False, "B": True}), job, "A" * LOSSES + "B")
+    crew._told = told.append
+    with pytest.raises(ClusterError, match=f"{LOSSES} workers were lost one after the other"):
+        crew.open(job)
+    assert told == ["node A is lost; another is asked."] * LOSSES
 
 
 def test_workers_that_fall_one_after_the_other_end_the_run() -> None:

@@ -112,6 +112,19 @@ def test_another_table_is_replaced_when_that_is_asked_for(parts: list[Path], tmp
     assert len(read_embeddings(tmp_path / "out")) == 9
 
 
+def test_parts_that_do_not_say_what_their_run_embeds_are_merged(parts: list[Path], tmp_path: Path) -> None:
+    """Those of before run.json named the tables."""
+    whole = tmp_path / "whole"
+    for part in parts:
+        record = json.loads((part / "run.json").read_text())
+        del record["tables"]
+        (whole / part.name).mkdir(parents=True)
+        shutil.copytree(part, whole / part.name / "CP")
+        (whole / part.name / "CP" / "run.json").write_text(json.dumps(record))
+    (report,) = merge([whole / part.name for part in parts], tmp_path / "out")
+    assert (report.name, report.images) == ("CP", 10)
+
+
 @pytest.mark.parametrize("stopped", ["before it began", "in its middle"])
 def test_a_data_set_that_is_missing_is_told(stopped: str, tmp_path: Path) -> None:
     synthesise(tmp_path / "data", images=FEWEST_IMAGES, seed=0, data_sets=["Allen", "CP"])

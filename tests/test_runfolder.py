@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from pyarrow import parquet
 
 from chammi_fast.errors import OutputError, TableError
+from chammi_fast.files import replacing
 from chammi_fast.hashing import table_sha256
 from chammi_fast.images import ImageStatus
 from chammi_fast.ledger import IDENTITY, finished, write_shard
@@ -418,9 +420,36 @@ def test_parts_that_appear_while_they_are_listed_are_no_table(tmp_path: Path, mo
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path, reference: dict[str, bytes]) -> None:
     fill(tmp_path / "out", range(2))
-    (tmp_path / "out" / ".errors.parquet.0123.tmp").write_text("half")
+    (tmp_path / "out" / f".errors.parquet.{'0' * 32}.tmp").write_text("half")
     fill(tmp_path / "out")
     assert files(tmp_path / "out") == reference
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / ".cache.tmp").mkdir(parents=True)
+    (out / ".mine.tmp").write_text("mine")
+    with replacing(out / "scores.json") as theirs:
+        theirs.write_text("{}")
+        fill(out)
+    assert (out / "scores.json").read_text() == "{}"
+    assert (out / ".mine.tmp").read_text() == "mine"
+
+
+def test_a_list_of_failed_rows_that_cannot_be_read_for_now_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "out")
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.name == "errors.parquet":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(OutputError, match=r"errors\.parquet: cannot be read: Input/output error"):
+        run(tmp_path / "out")
 
 
 @pytest.mark.parametrize("published", [True, False])

@@ -13,7 +13,7 @@ from pyarrow import parquet
 from chammi_fast.errors import OutputError, TableError
 from chammi_fast.files import listed, replacing
 from chammi_fast.hashing import file_sha256
-from chammi_fast.table import ERRORS_FILE, ERRORS_SCHEMA, LEDGER_FILE, RUN_FILE, RUN_FOLDER, part_name, read_errors
+from chammi_fast.table import ERRORS_FILE, ERRORS_SCHEMA, LEDGER_FILE, RUN_FILE, RUN_FOLDER, part_name
 from chammi_fast.urls import cause_of, is_local
 
 if TYPE_CHECKING:
@@ -115,10 +115,24 @@ def finished(folder: Path) -> dict[int, Entry]:
 
 
 def failed_rows(folder: Path) -> dict[int, int]:
-    """Count the failed rows of a published table: shard -> rows; none where their file is damaged."""
+    """Count the failed rows of a published table: shard -> rows; none where their file is damaged.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read for now.
+    """
+    path = folder / ERRORS_FILE
     try:
-        counted = pc.value_counts(read_errors(folder)["shard"]).to_pylist()
-    except (TableError, KeyError):
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except Exception as error:  # stores raise anything
+        raise OutputError(f"{path}: cannot be read: {cause_of(error)}.") from None
+    try:
+        listed_rows = parquet.ParquetFile(pa.BufferReader(content)).read(["shard"])
+        counted = pc.value_counts(listed_rows["shard"]).to_pylist()
+    except (OSError, pa.ArrowException, KeyError):
         return {}
     return {one["values"]: one["counts"] for one in counted}
 
@@ -129,8 +143,10 @@ def lists_failed(hidden: Path, shard: int, entry: Entry, there: Mapping[str, int
     In a store a file is whole or not there.
     """
     path = hidden / entry.errors(shard)
-    if not entry.failed or (path.name in there and not is_local(path)):
+    if not entry.failed:
         return True
+    if not is_local(path):
+        return path.name in there
     try:
         rows: int = parquet.read_metadata(path).num_rows
     except (OSError, pa.ArrowException):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,9 @@ if TYPE_CHECKING:
     from typing import IO
 
 LOCK = "lock"
+_HALF = re.compile(
+    rf"\.(part-\d+\.parquet|errors\.parquet|ledger\.json|run\.json|.+\.npy)\.[0-9a-f]{{32}}{re.escape(UNFINISHED)}"
+)
 _SAVING = 0.1  # of a run's time at most: a ledger is written whole, and may have many shards
 MOVERS = 8
 """Files that are published at the same time: in a store each of them takes several requests."""
@@ -239,9 +243,6 @@ class RunFolder:
         return joined.take(order)
 
     def _open(self) -> None:
-        if is_local(self.folder):
-            for path in self.folder.glob(f".*{UNFINISHED}"):  # of a process that was killed; none writes there now
-                path.unlink(missing_ok=True)
         unfinished, published = read_record(self._hidden / RUN_FILE), read_record(self.folder / RUN_FILE)
         if published is None and unfinished is None and any(self.folder.glob(PART_PATTERN)):
             raise OutputError(f"{self.folder}: holds {PART_PATTERN} of another origin: name another folder.")
@@ -257,6 +258,13 @@ class RunFolder:
             self.done = self._good(read_entries(self.folder / LEDGER_FILE))
         self.done |= self._fresh
         write_text(self._hidden / RUN_FILE, self._text())
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what a killed process was writing beside the table; nobody else does, as this one has the lock."""
+        for name in listed(self.folder) if is_local(self.folder) else ():
+            if _HALF.fullmatch(name):
+                (self.folder / name).unlink(missing_ok=True)
 
     def _text(self) -> str:
         return json.dumps(self.record, indent=2) + "\n"

@@ -86,4 +86,6 @@ def neighbours(
             for answer in tables:
                 writer.write_table(answer)
                 found += answer.num_rows
-    console().print(f"{found:,} neighbours of {len(asked):,} rows -> {out}", soft_wrap=True, markup=False)
+    console().print(
+        f"{found:,} neighbours of {len(asked):,} rows among {len(table):,} -> {out}", soft_wrap=True, markup=False
+    )

@@ -36,10 +36,16 @@ if TYPE_CHECKING:
 FAULTS = 3
 """Workers that a shard may end before it is given up."""
 
+LOSSES = 10 * FAULTS
+"""Workers that may be lost, with their nodes or without, before what they were asked is given up."""
+
 SHARDS_AHEAD = 1
 """Shards that a worker has besides the one that it embeds."""
 
 QUARANTINED = "quarantined"
+_NO_TRIAL = "; they tried ways to run the network: --backend onnxruntime --precision fp32 needs no trial"
+    "; they tried ways to run the network on first images: --backend onnxruntime --precision fp32 needs no trial"
+)
 _LONGEST_PAUSE_S = 60.0  # between two tries to start workers where they do not start
 _COUNT_S = 1.0  # between two counts of the nodes, which take long where there are many
 _LOOK_S = 5.0  # between two looks at those who are slow
@@ -106,13 +112,7 @@ class Crew:
         files, jobs, settings = self._order.files, self._order.jobs, self._order.settings
         choice = known_choice(files, jobs, settings, self._told)
         if choice is None:
-            try:
-                choice, sentences = self._ask("choose")
-            except ClusterError as error:
-                raise ClusterError(
-                    f"{str(error).rstrip('.')}; they tried ways to run the network on a table's first images: "
-                    "--backend onnxruntime --precision fp32 needs no trial."
-                ) from None
+            choice, sentences = self._ask("choose", hint=_NO_TRIAL)
             for sentence in sentences:
                 self._told(sentence)
         taken = replace(choice.taken, form=replace(choice.taken.form, threads=self._share.cpus))
@@ -294,10 +294,10 @@ class Crew:
             self._last_told = now
             self._told(f"{self._rates}.")
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
-        """Have any worker do something; another does if it is lost."""
+    def _ask(self, method: str, *arguments: Any, hint: str = "") -> Any:
+        """Have any worker do something; another does if it is lost. Nodes may be lost, too, but not for ever."""
         ended: list[str] = []
-        while len(ended) < FAULTS:
+        for _ in range(LOSSES):
             hand = self._anybody()
             try:
                 return self._ray.get(getattr(hand.actor, method).remote(*arguments))
@@ -305,8 +305,12 @@ class Crew:
                 raise error.cause from None
             except self._ray.exceptions.RayError as error:
                 why = self._lose(hand, error)
+                if not why:
+                    self._told(f"node {hand.address} is lost; another is asked.")
                 ended += [why] if why else []
-        raise ClusterError(f"{FAULTS} workers ended one after the other: {ended[-1]}.")
+            if len(ended) == FAULTS:
+                raise ClusterError(f"{FAULTS} workers ended one after the other: {ended[-1]}{hint}.")
+        raise ClusterError(f"{LOSSES} workers were lost one after the other{hint}.")
 
     def _anybody(self) -> Hand:
         """Return a worker, when there is one."""

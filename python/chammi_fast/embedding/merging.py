@@ -55,7 +55,7 @@ def merge(folders: Sequence[str | Path], out: str | Path, *, overwrite: bool = F
     }
     checked = {name: _check(found) for name, found in sources.items()}
     if names != [""]:
-        begun = {table for record, _ in checked.values() for table in record["tables"]}
+        begun = {table for record, _ in checked.values() for table in record.get("tables", ())}
         absent = sorted(begun.difference(names))
         if absent:
             raise OutputError(f"{', '.join(map(str, folders))}: no part holds {', '.join(absent)}: start them again.")

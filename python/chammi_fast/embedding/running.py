@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -76,28 +77,29 @@ def _record(order: Order, opened: Opened, choice: Choice, job: Job) -> dict[str,
     """Return what ``run.json`` says; without times, so that a run that was stopped leaves the same as another."""
     settings, work, accuracy = order.settings, job.work, choice.taken.accuracy
     model = order.files.of(choice.taken.form.precision)
-    source = {"name": work.name, "table": str(work.origin), "root": str(work.root)}
+    ours = {
+        "model_sha256": model.sha256,
+        "spec_sha256": sha256_of(msgspec.to_builtins(model.spec)),
+        "channels": list(opened.channels),
+        "compiled_form": opened.compiled_form,
+        "settings": {"mask": settings.mask, "store": settings.store, "shards": work.shards} | work.settings(),
+    }
+    identity = json.loads(json.dumps(ours))  # as it is read back
     said = recorded(job.folder, overwrite=settings.overwrite)
-    if settings.overwrite and said is not None and said.get("source") != source:
-        said = None
+    if settings.overwrite and said is not None:
+        begun = said.get("identity", {})
+        said = said if all(begun.get(name) == value for name, value in identity.items()) else None
     absent = work.absent() if said is None else said.get("absent", [])  # a run is known by what it began with
     return {
         "format_version": 2,
         "model": opened.model,
         "compiled_form": opened.compiled_form,
         "accuracy": None if accuracy is None else asdict(accuracy),
-        "source": source,
+        "source": {"name": work.name, "table": str(work.origin), "root": str(work.root)},
         "tables": [one.work.name for one in order.jobs],
         "absent": absent,
         "shard": settings.shard or None,
-        "identity": {
-            "model_sha256": model.sha256,
-            "spec_sha256": sha256_of(msgspec.to_builtins(model.spec)),
-            "channels": list(opened.channels),
-            "compiled_form": opened.compiled_form,
-            "inputs_sha256": work.sha256(absent),
-            "settings": {"mask": settings.mask, "store": settings.store, "shards": work.shards} | work.settings(),
-        },
+        "identity": identity | {"inputs_sha256": work.sha256(absent)},
         "settings": asdict(settings),
         "versions": opened.versions,
         "machine": opened.machine,

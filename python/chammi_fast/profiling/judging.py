@@ -191,5 +191,6 @@ def _judge(
     each = np.full(len(meta), np.nan)
     scores = precision["average_precision"].to_numpy(dtype=np.float64)
     each[judged] = np.where(precision["n_pos_pairs"].to_numpy() > 0, scores, np.nan)
-    alone = dict.fromkeys(value for value in chosen[_VALUE] if value not in {_CONTROL, *columns[column]})
+    known = {_CONTROL, *columns[column]}
+    alone = dict.fromkeys(value for value in chosen[_VALUE] if value not in known)
     return Judgement(column, against, pa.table(columns), each, tuple(alone), int((~judged).sum()))

@@ -14,7 +14,7 @@ from chammi_fast.errors import ManifestError, ProfileError
 from chammi_fast.manifest import read_table, select_rows
 from chammi_fast.plates.plate_map import merge, read_plate_map
 from chammi_fast.plates.rows import as_column, records
-from chammi_fast.urls import as_path
+from chammi_fast.urls import as_path, is_local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +133,7 @@ def read_profiles(paths: Sequence[str | Path], features: Sequence[str] = ("*",))
     ManifestError
         If a file cannot be read.
     """
-    known = [as_path(path).resolve() for path in paths]
+    known = [path.resolve() if is_local(path) else path for path in map(as_path, paths)]
     for place, path in enumerate(known):
         if path in known[:place]:  # a profile would be its own replicate
             raise ProfileError(f"{path}: is named twice among the profiles.")
