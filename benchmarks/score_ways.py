@@ -25,7 +25,8 @@ def ours(sets: list[Rows]) -> Scores:
     """Do all of it: select rows, prepare, search, settle near-ties in float64, score, draw intervals."""
     scores = Scores()
     for one in sets:
-        joined = Joined(one.data_set.name, Path("table.csv"), one.table, one.features, "key", 0)
+        numbers = np.arange(one.table.num_rows)
+        joined = Joined(one.data_set.name, Path("table.csv"), one.table, numbers, one.features, "key", 0)
         scores = scores.joined_with(score_joined(joined, plan(joined, chammi()), Method(), Path("features")))
     return scores.completed(chammi(), Resampling())
 

@@ -44,8 +44,6 @@ SHARDS_AHEAD = 1
 
 QUARANTINED = "quarantined"
 _NO_TRIAL = "; they tried ways to run the network: --backend onnxruntime --precision fp32 needs no trial"
-    "; they tried ways to run the network on first images: --backend onnxruntime --precision fp32 needs no trial"
-)
 _LONGEST_PAUSE_S = 60.0  # between two tries to start workers where they do not start
 _COUNT_S = 1.0  # between two counts of the nodes, which take long where there are many
 _LOOK_S = 5.0  # between two looks at those who are slow
