@@ -284,7 +284,8 @@ class RunFolder:
 
     def _good(self, entries: dict[int, Entry]) -> dict[int, Entry]:
         """Keep the shards whose files are as they were written."""
-        published, hidden, failed = listed(self.folder), listed(self._hidden), failed_rows(self.folder)
+        published, hidden = listed(self.folder), listed(self._hidden)
+        failed = failed_rows(self.folder) if entries.keys() - self._fresh.keys() else {}  # fresh ones have their own
         good = {}
         for shard, entry in sorted(entries.items()):
             path, size = self.folder / part_name(shard), published.get(part_name(shard))
